@@ -1,0 +1,1 @@
+"""What trained models are worth, and what they say about a text."""

@@ -1,0 +1,1 @@
+"""From files to batches: `sources` reads texts, `vocabulary` numbers words, `batches` groups them by length."""

@@ -1,0 +1,156 @@
+"""Token ids as tensors, and batches of texts of similar length.
+
+Shapes: `N` texts, `B` texts in a batch, `T` tokens of the longest text in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill_core.config import DataConfig
+from distill_core.data.sources import Dataset, Split
+from distill_core.data.vocabulary import PAD_ID, Vocabulary, tokenize
+
+POOL = 32
+"""Batches whose texts are sorted by length together: long enough to save padding, short enough to stay random."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts padded on the right with 0. `ids_B` address cached logits; `labels_B` is -1 where there is no label."""
+
+    ids_B: Tensor
+    tokens_BT: Tensor
+    lengths_B: Tensor
+    labels_B: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids_B)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(tensor.to(device) for tensor in (self.ids_B, self.tokens_BT, self.lengths_B, self.labels_B)))
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Texts as one flat row of token ids: text n is `flat[offsets[n]:offsets[n + 1]]`."""
+
+    ids_N: Tensor
+    labels_N: Tensor
+    flat: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, ids: Sequence[int], token_ids: Sequence[Sequence[int]], labels: Sequence[int]) -> EncodedTexts:
+        """Packs texts that are token ids already."""
+        lengths = torch.tensor([0, *(len(numbers) for numbers in token_ids)])
+        flat = torch.tensor([number for numbers in token_ids for number in numbers], dtype=torch.int32)
+        return cls(torch.tensor(ids), torch.tensor(labels), flat, lengths.cumsum(0))
+
+    def __len__(self) -> int:
+        return len(self.ids_N)
+
+    @property
+    def lengths_N(self) -> Tensor:
+        """Number of tokens of each text."""
+        return self.offsets.diff()
+
+    def gather(self, rows: Tensor) -> Batch:
+        """A batch of the texts in `rows`, in that order."""
+        starts, lengths = self.offsets[rows], self.lengths_N[rows]
+        positions = torch.arange(int(lengths.max()))
+        real = positions < lengths[:, None]
+        index = torch.where(real, starts[:, None] + positions, 0)
+        tokens = torch.where(real, self.flat[index].long(), PAD_ID)
+        return Batch(self.ids_N[rows], tokens, lengths, self.labels_N[rows])
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """A data set as token ids, ready for training."""
+
+    label_names: tuple[str, ...]
+    vocabulary: Vocabulary
+    train: EncodedTexts
+    val: EncodedTexts
+    test: EncodedTexts
+    unlabelled: EncodedTexts
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name, the inverse of `from_tensors`."""
+        return {f"{part}.{name}": getattr(getattr(self, part), name) for part in _PARTS for name in _COLUMNS}
+
+    @classmethod
+    def from_tensors(
+        cls, label_names: Sequence[str], vocabulary: Vocabulary, tensors: Mapping[str, Tensor]
+    ) -> EncodedDataset:
+        """Rebuilds what `tensors` took apart."""
+        parts = (EncodedTexts(*(tensors[f"{part}.{name}"] for name in _COLUMNS)) for part in _PARTS)
+        return cls(tuple(label_names), vocabulary, *parts)
+
+
+_PARTS = ("train", "val", "test", "unlabelled")
+_COLUMNS = ("ids_N", "labels_N", "flat", "offsets")
+
+
+def encode(dataset: Dataset, config: DataConfig, check: Callable[[], None] = lambda: None) -> EncodedDataset:
+    """Tokenises every text once and numbers the words of the training texts.
+
+    Args:
+        check: called between texts; what it raises ends the work.
+    """
+
+    def tokens_of(texts: Sequence[str]) -> list[list[str]]:
+        tokenized = []
+        for text in texts:
+            check()
+            tokenized.append(tokenize(text))
+        return tokenized
+
+    train_tokens = tokens_of(dataset.train.texts)
+    vocabulary = Vocabulary.build(train_tokens, min_frequency=config.min_frequency, max_size=config.max_vocabulary)
+
+    def numbered(tokenized: Sequence[Sequence[str]]) -> list[list[int]]:
+        return [vocabulary.numbers(tokens, config.max_tokens) for tokens in tokenized]
+
+    def labelled(split: Split, tokenized: Sequence[Sequence[str]]) -> EncodedTexts:
+        return EncodedTexts.of(split.ids, numbered(tokenized), split.labels)
+
+    count = len(dataset.unlabelled)
+    return EncodedDataset(
+        dataset.label_names,
+        vocabulary,
+        train=labelled(dataset.train, train_tokens),
+        val=labelled(dataset.val, tokens_of(dataset.val.texts)),
+        test=labelled(dataset.test, tokens_of(dataset.test.texts)),
+        unlabelled=EncodedTexts.of(range(-count, 0), numbered(tokens_of(dataset.unlabelled)), [-1] * count),
+    )
+
+
+def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """One pass over all texts in random order, in batches of similar length (least padding)."""
+    order = torch.randperm(len(texts), generator=generator)
+    pools = order.split(POOL * batch_size)
+    groups = [rows for pool in pools for rows in _by_length(texts, pool).split(batch_size)]
+    for index in torch.randperm(len(groups), generator=generator).tolist():
+        yield texts.gather(groups[index])
+
+
+def sorted_batches(texts: EncodedTexts, batch_size: int) -> Iterator[Batch]:
+    """One pass over all texts, shortest first: for evaluation, where order does not matter."""
+    for rows in _by_length(texts, torch.arange(len(texts))).split(batch_size):
+        yield texts.gather(rows)
+
+
+def batch_count(texts: EncodedTexts, batch_size: int) -> int:
+    """Batches in one pass."""
+    return -(-len(texts) // batch_size)
+
+
+def _by_length(texts: EncodedTexts, rows: Tensor) -> Tensor:
+    return rows[texts.lengths_N[rows].argsort(stable=True)]

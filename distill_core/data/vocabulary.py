@@ -1,0 +1,62 @@
+"""Words and their numbers. The only module that imports torchtext."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from torchtext.data.utils import get_tokenizer
+from torchtext.vocab import Vocab
+
+PAD, UNKNOWN = "<pad>", "<unk>"
+PAD_ID, UNKNOWN_ID = 0, 1
+
+_basic_english = get_tokenizer("basic_english")
+# Kana, CJK ideographs and their extensions: scripts written without spaces between words.
+_UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+
+
+def tokenize(text: str) -> list[str]:
+    """torchtext's basic_english tokens; Chinese and Japanese are split by character."""
+    tokens: list[str] = _basic_english(_UNSPACED.sub(r" \1 ", text))
+    return tokens
+
+
+class Vocabulary:
+    """Numbers for words: 0 pads, 1 is every unknown word, then the most frequent word first."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.tokens = tuple(tokens)
+        self._ids = {token: number for number, token in enumerate(self.tokens)}
+
+    @classmethod
+    def build(cls, tokenized: Iterable[Sequence[str]], *, min_frequency: int, max_size: int) -> Vocabulary:
+        """Counts words and keeps those that occur `min_frequency` times or more, at most `max_size` of them."""
+        counts = Counter(token for tokens in tokenized for token in tokens)
+        vocab = Vocab(counts, max_size=max_size, min_freq=min_frequency, specials=[PAD, UNKNOWN])
+        return cls(vocab.itos)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._ids
+
+    def encode(self, text: str, max_tokens: int) -> list[int]:
+        """Token ids of a text, cut after `max_tokens`; a text without any token becomes one unknown word."""
+        return self.numbers(tokenize(text), max_tokens)
+
+    def numbers(self, tokens: Sequence[str], max_tokens: int) -> list[int]:
+        """Ids of tokens, cut after `max_tokens`, never empty."""
+        return [self._ids.get(token, UNKNOWN_ID) for token in tokens[:max_tokens]] or [UNKNOWN_ID]
+
+    def to_json(self) -> str:
+        """The content of `vocabulary.json`."""
+        return json.dumps({"tokenizer": "basic_english", "tokens": self.tokens}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Vocabulary:
+        """The inverse of `to_json`."""
+        return cls(json.loads(text)["tokens"])

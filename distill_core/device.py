@@ -1,0 +1,46 @@
+"""The one place that decides which device and which precision a run uses."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a run computes."""
+
+    device: torch.device
+    precision: Precision
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Mixed precision for a forward pass; does nothing in float32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware (CUDA capability ≥ 8, CPUs with AMX or AVX-512 BF16)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def choose(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Compute:
+    """CUDA when available, else CPU; with `auto`, bfloat16 where the hardware has it, else float32."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if precision == "auto":
+        return Compute(device, "bfloat16" if has_fast_bfloat16(device) else "float32")
+    return Compute(device, precision)
+
+
+def use_all_cores() -> int:
+    """Let PyTorch use every core this process may run on; returns their number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(cores)
+    return cores

@@ -1,0 +1,126 @@
+"""The article's classifier: embedding → LSTM → pooling → linear.
+
+Each reading direction is an LSTM of its own, the backward one fed with reversed text, so that a direction never sees
+the words that it predicts in pre-training (as in ELMo, Peters et al. 2018). Texts are padded on the right and an LSTM
+only looks back, so padding cannot reach a real position; pooling leaves padded positions out.
+
+Shapes: `B` texts, `T` tokens, `E` embedding width, `H` states a direction, `D` directions, `C` classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill_core.config import ModelConfig, Size, TeacherConfig
+from distill_core.data.vocabulary import PAD_ID
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Embedding width and LSTM states a direction."""
+
+    embedding: int
+    hidden: int
+
+
+TEACHER_WIDTHS: dict[Size, Widths] = {
+    "XS": Widths(32, 32),
+    "S": Widths(64, 64),
+    "M": Widths(128, 128),
+    "L": Widths(192, 256),
+    "XL": Widths(256, 512),
+}
+STUDENT_WIDTHS: dict[Size, Widths] = {
+    "XS": Widths(4, 8),
+    "S": Widths(8, 16),
+    "M": Widths(12, 24),
+    "L": Widths(24, 48),
+    "XL": Widths(64, 64),
+}
+
+
+def widths(config: ModelConfig) -> Widths:
+    """What a named size means: teachers are wider than students of the same name."""
+    return (TEACHER_WIDTHS if isinstance(config, TeacherConfig) else STUDENT_WIDTHS)[config.size]
+
+
+def parameter_count(config: ModelConfig, vocabulary_size: int, classes: int) -> int:
+    """Number of parameters of `build`'s model, counted without building it."""
+    size, directions = widths(config), 2 if config.bidirectional else 1
+    inputs = [size.embedding, *[size.hidden] * (config.layers - 1)]
+    lstm = sum(4 * size.hidden * (width + size.hidden + 2) for width in inputs)
+    return vocabulary_size * size.embedding + directions * lstm + (directions * size.hidden + 1) * classes
+
+
+def build(config: ModelConfig, vocabulary_size: int, classes: int) -> TextClassifier:
+    """A new model whose start depends on PyTorch's random state alone."""
+    size = widths(config)
+    return TextClassifier(
+        vocabulary_size,
+        classes,
+        embedding_width=size.embedding,
+        hidden_width=size.hidden,
+        layers=config.layers,
+        bidirectional=config.bidirectional,
+        pooling=config.pooling,
+        dropout=config.dropout,
+    )
+
+
+class TextClassifier(nn.Module):
+    """Logits for each class of each text."""
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        classes: int,
+        *,
+        embedding_width: int,
+        hidden_width: int,
+        layers: int,
+        bidirectional: bool,
+        pooling: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embedding_width, padding_idx=PAD_ID)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.directions = nn.ModuleList(
+            nn.LSTM(embedding_width, hidden_width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+            for _ in range(2 if bidirectional else 1)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_width * len(self.directions), classes)
+        self.pooling = pooling
+
+    def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Logits `[B, C]` of token ids `[B, T]` padded on the right; `lengths_B` ≥ 1 counts real tokens."""
+        pooled = [self._pool(states_BTH, lengths_B) for states_BTH in self.states(tokens_BT, lengths_B)]
+        logits_BC: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
+        return logits_BC
+
+    def states(self, tokens_BT: Tensor, lengths_B: Tensor) -> list[Tensor]:
+        """States `[B, T, H]` of each direction, in the order in which that direction reads."""
+        readings = [tokens_BT, reverse(tokens_BT, lengths_B)][: len(self.directions)]
+        return [
+            lstm(self.dropout(self.embedding(reading_BT)))[0]
+            for lstm, reading_BT in zip(self.directions, readings, strict=True)
+        ]
+
+    def _pool(self, states_BTH: Tensor, lengths_B: Tensor) -> Tensor:
+        if self.pooling == "last":
+            rows = torch.arange(len(lengths_B), device=lengths_B.device)
+            return states_BTH[rows, lengths_B - 1]
+        positions_T = torch.arange(states_BTH.shape[1], device=lengths_B.device)
+        padding_BT1 = (positions_T >= lengths_B[:, None])[..., None]
+        return states_BTH.masked_fill(padding_BT1, -torch.inf).amax(dim=1)
+
+
+def reverse(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each text backwards, its padding still on the right."""
+    positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+    mirrored_BT = lengths_B[:, None] - 1 - positions_T
+    return tokens_BT.gather(1, torch.where(mirrored_BT >= 0, mirrored_BT, positions_T))

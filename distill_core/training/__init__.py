@@ -1,0 +1,1 @@
+"""Losses, the training loop, and the stages that teacher and student go through."""
