@@ -281,7 +281,26 @@ class Preset:
     config: RunConfig
 
 
-PRESETS: Mapping[str, Preset] = {}
+PRESETS: Mapping[str, Preset] = {
+    "quick": Preset("A teacher, a student a tenth its size and a baseline in about a minute.", RunConfig()),
+    "article": Preset(
+        "The article's models and objective: one-directional LSTMs, CE + KL(student‖teacher), no temperature.",
+        RunConfig(
+            teacher=TeacherConfig(bidirectional=False, pooling="last"),
+            student=StudentConfig(bidirectional=False, pooling="last"),
+            objective=ObjectiveConfig(beta=1, temperature=1, divergence="kl_student_teacher"),
+        ),
+    ),
+    "tiny": Preset(
+        "A few hundred texts and the smallest models: shows every stage within seconds, and learns little.",
+        RunConfig(
+            data=DataConfig(train_limit=400, unlabelled_limit=20),
+            teacher=TeacherConfig(size="XS", epochs=2),
+            student=StudentConfig(size="XS"),
+            training=TrainingConfig(epochs=2),
+        ),
+    ),
+}
 
 
 def digest(value: object) -> str:

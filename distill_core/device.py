@@ -44,3 +44,8 @@ def use_all_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(cores)
     return cores
+
+
+def name(device: torch.device) -> str:
+    """What a person calls the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

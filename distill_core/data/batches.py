@@ -132,6 +132,42 @@ def encode(dataset: Dataset, config: DataConfig, check: Callable[[], None] = lam
     )
 
 
+@dataclass(frozen=True)
+class SampleLogits:
+    """Logits addressed by sample id, so that no shuffling can misalign them. `ids_N` rises strictly."""
+
+    ids_N: Tensor
+    logits_NC: Tensor
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[EncodedTexts, Tensor]]) -> SampleLogits:
+        """Joins the logits of several splits, each `[N, C]` in the order of its texts."""
+        ids = torch.cat([texts.ids_N for texts, _ in parts])
+        order = ids.argsort()
+        return cls(ids[order], torch.cat([logits for _, logits in parts])[order])
+
+    def of_ids(self, ids_B: Tensor) -> Tensor:
+        """Logits `[B, C]` of samples. Raises KeyError for a sample that is not there."""
+        rows = torch.searchsorted(self.ids_N, ids_B).clamp(max=len(self.ids_N) - 1)
+        if not torch.equal(self.ids_N[rows], ids_B):
+            raise KeyError(f"no logits for samples {ids_B[self.ids_N[rows] != ids_B].tolist()}")
+        return self.logits_NC[rows]
+
+
+def windows(texts: Sequence[EncodedTexts], width: int) -> EncodedTexts:
+    """All texts cut into pieces of at most `width` tokens, for language modelling; pieces of one token are left out."""
+    pieces = [
+        piece
+        for part in texts
+        for text in part.flat.split(part.lengths_N.tolist())
+        for piece in text.split(width)
+        if len(piece) > 1
+    ]
+    lengths = torch.tensor([0, *(len(piece) for piece in pieces)])
+    unlabelled = torch.full((len(pieces),), -1)
+    return EncodedTexts(torch.arange(len(pieces)), unlabelled, torch.cat(pieces), lengths.cumsum(0))
+
+
 def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
     """One pass over all texts in random order, in batches of similar length (least padding)."""
     order = torch.randperm(len(texts), generator=generator)
@@ -141,10 +177,10 @@ def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Gene
         yield texts.gather(groups[index])
 
 
-def sorted_batches(texts: EncodedTexts, batch_size: int) -> Iterator[Batch]:
-    """One pass over all texts, shortest first: for evaluation, where order does not matter."""
+def sorted_batches(texts: EncodedTexts, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
+    """One pass over all texts, shortest first, each batch with the rows that it holds: for evaluation."""
     for rows in _by_length(texts, torch.arange(len(texts))).split(batch_size):
-        yield texts.gather(rows)
+        yield rows, texts.gather(rows)
 
 
 def batch_count(texts: EncodedTexts, batch_size: int) -> int:

@@ -41,8 +41,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __contains__(self, token: str) -> bool:
-        return token in self._ids
+    @staticmethod
+    def is_word(number: int) -> bool:
+        """Whether a token id stands for a known word."""
+        return number > UNKNOWN_ID
 
     def encode(self, text: str, max_tokens: int) -> list[int]:
         """Token ids of a text, cut after `max_tokens`; a text without any token becomes one unknown word."""

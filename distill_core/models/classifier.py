@@ -55,6 +55,14 @@ def parameter_count(config: ModelConfig, vocabulary_size: int, classes: int) -> 
     return vocabulary_size * size.embedding + directions * lstm + (directions * size.hidden + 1) * classes
 
 
+def describe(config: ModelConfig) -> str:
+    """The architecture in a few words."""
+    size = widths(config)
+    kind = "BiLSTM" if config.bidirectional else "LSTM"
+    stacked = f" × {config.layers} layers" if config.layers > 1 else ""
+    return f"{kind} {size.embedding} → {size.hidden}{stacked}, {config.pooling} pooling"
+
+
 def build(config: ModelConfig, vocabulary_size: int, classes: int) -> TextClassifier:
     """A new model whose start depends on PyTorch's random state alone."""
     size = widths(config)

@@ -1,0 +1,246 @@
+"""The command line: `python -m distill_core --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from distill_core import config as configuration
+from distill_core.errors import DistillError
+from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
+from distill_core.store import Store, home_folder
+from distill_core.worker import work
+
+PACKAGES = ("torch", "torchtext", "torchmetrics", "streamlit", "plotly", "pandas", "pydantic", "safetensors")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 1 for a failed run, 2 for a user's mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+    except DistillError as error:
+        print(" ".join(str(error).split("\n")), file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    store = Store(options.home)
+    if options.run_id is None:
+        config = configuration.load(options.preset, options.config, options.set)
+        run_id = store.create_run(config, state="running")
+    else:
+        run_id = store.find_run(options.run_id)
+        os.nice(5)  # the pages stay quick while we compute
+    print(f"run {run_id} in {store.run_folder(run_id)}", file=sys.stderr)
+    try:
+        result = work(run_id, store, _Narrator())
+    except DistillError:
+        raise
+    except Exception as error:
+        if options.run_id is not None:
+            raise
+        print(f"run {run_id} failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    if result is None:
+        print(f"run {run_id} was cancelled", file=sys.stderr)
+        return 1
+    print(json.dumps(result) if options.json else "\n".join(_summary(result)))
+    return 0
+
+
+class _Narrator:
+    """Tells a person on stderr how a run goes on: stages, epochs, and a line every few seconds between."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, int] = {}
+        self._spoke = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        line = self._line(event)
+        if line is not None:
+            self._spoke = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case RunStarted():
+                return f"on {event.device} in {event.precision}"
+            case StageStarted(cached=True):
+                return f"{event.stage}: found in the home folder"
+            case StageStarted():
+                self._steps[event.stage] = event.steps
+                return f"{event.stage}: {event.steps} steps"
+            case Step() if time.monotonic() - self._spoke > 2:
+                loss = "" if event.loss is None else f", loss {event.loss:.3f}"
+                return f"{event.stage}: step {event.step} of {self._steps.get(event.stage, '?')}{loss}"
+            case Epoch():
+                accuracy = "" if event.accuracy is None else f", accuracy {event.accuracy:.1%}"
+                return f"{event.stage}: epoch {event.epoch}, {event.split} cross-entropy {event.ce:.3f}{accuracy}"
+            case StageFinished() if event.seconds:
+                return f"{event.stage}: done in {event.seconds:.1f} s"
+            case Warned():
+                return f"warning: {event.message}"
+        return None
+
+
+def _summary(result: dict[str, Any]) -> list[str]:
+    lines = [f"{'':10}{'accuracy':>9}{'parameters':>12}{'ms a text':>11}   architecture"]
+    for role in ("teacher", "baseline", "student"):
+        model = result[role]
+        if model is not None:
+            lines.append(
+                f"{role:10}{model['test_accuracy']:>9.1%}{model['parameters']:>12,}{model['latency_ms']:>11.2f}"
+                f"   {model['architecture']}"
+            )
+    if result["retention"] is not None:
+        lines.append(f"The student keeps {result['retention']:.1%} of its teacher's accuracy.")
+    if result["gain"] is not None:
+        lines.append(f"Against the same student without a teacher: {100 * result['gain']:+.1f} points.")
+    return lines
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from distill_core.analysis.predict import Predictor
+
+    store = Store(options.home)
+    predictor = Predictor.load(store, store.find_run(options.run_id))
+    for answer in predictor.predict(options.text):
+        print(json.dumps({name: answer[name] for name in ("text", "teacher", "student", "kl", "agree")}))
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    store = Store(options.home)
+    rows = []
+    for run_id in store.run_ids():
+        status, result = store.status(run_id), store.result(run_id)
+        rows.append(
+            {
+                "run_id": run_id,
+                "status": status.status,
+                "created": status.created,
+                "error": status.error,
+                "test_accuracy": result and result["student"]["test_accuracy"],
+                "retention": result and result["retention"],
+                "gain": result and result["gain"],
+            }
+        )
+    lines = [f"{row['run_id']}  {row['status']:9}  {_percent(row['test_accuracy'])}" for row in rows]
+    return _answer(options, rows, lines or ["No runs yet; start one with: run"])
+
+
+def _percent(share: Any) -> str:
+    return "" if share is None else f"student {share:.1%}"
+
+
+def _presets(options: argparse.Namespace) -> int:
+    presets = configuration.PRESETS
+    rows = [
+        {"name": name, "description": preset.description, "config": preset.config.model_dump(mode="json")}
+        for name, preset in presets.items()
+    ]
+    return _answer(options, rows, [f"{name:10} {preset.description}" for name, preset in presets.items()])
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    rows = _found_datasets()
+    lines = [f"{row['name']:18}{'found' if row['found'] else 'missing':9}{row['description']}" for row in rows]
+    return _answer(options, rows, lines)
+
+
+def _found_datasets() -> list[dict[str, Any]]:
+    from distill_core.data.sources import SOURCES
+
+    return [
+        {
+            "name": name,
+            "title": source.title,
+            "description": source.description,
+            "found": _version(source.package) is not None,
+        }
+        for name, source in SOURCES.items()
+    ]
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from distill_core import device
+
+    compute = device.choose()
+    found = {
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES},
+        "device": device.name(compute.device),
+        "precision": compute.precision,
+        "cores": device.use_all_cores(),
+        "home": str(Store(options.home).home),
+        "data": {row["name"]: row["found"] for row in _found_datasets()},
+    }
+    lines = [f"{name:10} {_flat(value)}" for name, value in found.items()]
+    return _answer(options, found, lines)
+
+
+def _flat(value: Any) -> str:
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _answer(options: argparse.Namespace, value: Any, lines: Sequence[str]) -> int:
+    print(json.dumps(value) if options.json else "\n".join(lines))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_core", description="Teach a small text classifier with a large one."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(command=action)
+        added.add_argument("--home", type=Path, default=None, help=f"home folder (default {home_folder()})")
+        return added
+
+    run = command("run", _run, "Train teacher, baseline and student, and say what each is worth.")
+    run.add_argument("--preset", default="quick", metavar="NAME", help="start from a preset (default quick)")
+    run.add_argument("--config", type=Path, metavar="FILE", help="overlay settings from a JSON file")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="overlay one setting; repeatable"
+    )
+    run.add_argument("--run-id", help=argparse.SUPPRESS)
+    predict = command("predict", _predict, "Ask the models of a finished run; one JSON line a text.")
+    predict.add_argument("run_id", metavar="RUN_ID", help="a run id, or the end of one")
+    predict.add_argument("text", nargs="+", metavar="TEXT")
+    listings = {
+        "runs": (_runs, "List all runs."),
+        "presets": (_presets, "List the presets and their settings."),
+        "datasets": (_datasets, "List the data sets."),
+        "doctor": (_doctor, "Show versions, device, precision and data found."),
+    }
+    for name, (action, summary) in listings.items():
+        command(name, action, summary).add_argument("--json", action="store_true", help="print JSON")
+    run.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
