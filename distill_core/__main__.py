@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import config as configuration
+from distill_core.analysis.verdict import verdict
 from distill_core.errors import DistillError
 from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
 from distill_core.store import Store, home_folder
@@ -69,31 +70,28 @@ class _Narrator:
         self._spoke = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        line = self._line(event)
-        if line is not None:
-            self._spoke = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
-
-    def _line(self, event: Event) -> str | None:
+        line = ""
         match event:
             case RunStarted():
-                return f"on {event.device} in {event.precision}"
+                line = f"on {event.device} in {event.precision}"
             case StageStarted(cached=True):
-                return f"{event.stage}: found in the home folder"
+                line = f"{event.stage}: found in the home folder"
             case StageStarted():
                 self._steps[event.stage] = event.steps
-                return f"{event.stage}: {event.steps} steps"
+                line = f"{event.stage}: {event.steps} steps"
             case Step() if time.monotonic() - self._spoke > 2:
                 loss = "" if event.loss is None else f", loss {event.loss:.3f}"
-                return f"{event.stage}: step {event.step} of {self._steps.get(event.stage, '?')}{loss}"
+                line = f"{event.stage}: step {event.step} of {self._steps.get(event.stage, '?')}{loss}"
             case Epoch():
                 accuracy = "" if event.accuracy is None else f", accuracy {event.accuracy:.1%}"
-                return f"{event.stage}: epoch {event.epoch}, {event.split} cross-entropy {event.ce:.3f}{accuracy}"
+                line = f"{event.stage}: epoch {event.epoch}, {event.split} cross-entropy {event.ce:.3f}{accuracy}"
             case StageFinished() if event.seconds:
-                return f"{event.stage}: done in {event.seconds:.1f} s"
+                line = f"{event.stage}: done in {event.seconds:.1f} s"
             case Warned():
-                return f"warning: {event.message}"
-        return None
+                line = f"warning: {event.message}"
+        if line:
+            self._spoke = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
 
 
 def _summary(result: dict[str, Any]) -> list[str]:
@@ -105,11 +103,7 @@ def _summary(result: dict[str, Any]) -> list[str]:
                 f"{role:10}{model['test_accuracy']:>9.1%}{model['parameters']:>12,}{model['latency_ms']:>11.2f}"
                 f"   {model['architecture']}"
             )
-    if result["retention"] is not None:
-        lines.append(f"The student keeps {result['retention']:.1%} of its teacher's accuracy.")
-    if result["gain"] is not None:
-        lines.append(f"Against the same student without a teacher: {100 * result['gain']:+.1f} points.")
-    return lines
+    return [*lines, *verdict(result)]
 
 
 def _predict(options: argparse.Namespace) -> int:

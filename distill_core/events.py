@@ -1,4 +1,4 @@
-"""What a run reports while it works, one JSON object a line in `events.jsonl`, and the picture that readers build of it.
+"""What a run reports while it works, one JSON object a line in `events.jsonl`, and what readers make of it.
 
 Every line has `event` (the kind), `time` (seconds since the epoch) and the fields of the kind's class below.
 """
@@ -103,9 +103,7 @@ class RunCancelled:
     """Somebody asked the run to stop."""
 
 
-Event = (
-    RunStarted | StageStarted | Step | Epoch | StageFinished | Warned | RunFinished | RunFailed | RunCancelled
-)
+Event = RunStarted | StageStarted | Step | Epoch | StageFinished | Warned | RunFinished | RunFailed | RunCancelled
 Emit = Callable[[Event], None]
 
 _NAMES: dict[type[Event], str] = {
@@ -131,7 +129,8 @@ def decode(line: str) -> tuple[float, Event] | None:
     """The time and event of a line; None where the line is torn or of a kind that this version does not know."""
     try:
         values = json.loads(line)
-        kind, when = _KINDS[values.pop("event")], float(values.pop("time"))
+        kind: Callable[..., Event] = _KINDS[values.pop("event")]
+        when = float(values.pop("time"))
         return when, kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

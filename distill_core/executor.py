@@ -7,6 +7,7 @@ the queue, so two servers on one folder do not start a run twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -144,10 +145,8 @@ class Executor:
 
 def _signal(status: Status, number: signal.Signals) -> None:
     if status.pid is not None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(status.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 _executors: dict[Path, Executor] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from distill_core import config as configuration
-from distill_core import device
+from distill_core import device, keys
 from distill_core.analysis import metrics, predict
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.data import batches, sources
 from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits
+from distill_core.data.profile import Profile
 from distill_core.data.vocabulary import Vocabulary
 from distill_core.events import Emit, RunStarted, StageFinished, StageStarted, stages_of
-from distill_core.models import classifier
+from distill_core.models import classifier, sizes
 from distill_core.models.classifier import TextClassifier
 from distill_core.store import Store
 from distill_core.training import student, teacher
@@ -46,13 +44,30 @@ def run(run_id: str, store: Store, emit: Emit, check: Callable[[], None]) -> Res
     context = Context(device.choose(config.training.precision), emit, check)
     emit(RunStarted(run_id, stages_of(config), context.compute.device.type, context.compute.precision))
 
-    data = prepare_data(config, store, check)
-    teaching = obtain_teacher(config, data, store, context)
-    students = train_students(config, data, teaching, context)
-    save_models(run_id, store, config, data, teaching, students)
-    result = test(run_id, store, config, data, teaching, students, context)
+    job = Job(run_id, store, config, prepare_data(config, store, check), context)
+    teaching = obtain_teacher(job)
+    students = train_students(job, teaching)
+    save_models(job, teaching, students)
+    result = test(job, teaching, students)
     store.write_result(run_id, result)
     return result
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of one run share."""
+
+    run_id: str
+    store: Store
+    config: RunConfig
+    data: EncodedDataset
+    context: Context
+
+    def build(self, settings: ModelConfig) -> TextClassifier:
+        """A new model on the run's device; the same settings give the same start every time."""
+        torch.manual_seed(self.config.training.seed)
+        model = classifier.build(settings, len(self.data.vocabulary), len(self.data.label_names))
+        return model.to(self.context.compute.device)
 
 
 # Data
@@ -60,25 +75,20 @@ def run(run_id: str, store: Store, emit: Emit, check: Callable[[], None]) -> Res
 
 def prepare_data(config: RunConfig, store: Store, check: Callable[[], None] = lambda: None) -> EncodedDataset:
     """The data set as token ids: from the home folder, or read, tokenised and kept there."""
-    key = data_key(config)
+    key = keys.data_key(config)
     folder = store.cached("tokens", key)
     if folder is None:
         encoded = batches.encode(sources.load(config.data), config.data, check)
         folder = store.publish("tokens", key, lambda path: _write_tokens(path, encoded))
     vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
-    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    return EncodedDataset.from_tensors(labels, vocabulary, load_file(folder / "tokens.safetensors"))
-
-
-def data_key(config: RunConfig) -> str:
-    """Hash of all that decides the token ids."""
-    source = sources.SOURCES[config.data.name].fingerprint()
-    return configuration.digest([config.data.model_dump(mode="json"), source, _code_version("data")])
+    return EncodedDataset.from_tensors(
+        Profile.read(folder).labels, vocabulary, load_file(folder / "tokens.safetensors")
+    )
 
 
 def _write_tokens(folder: Path, encoded: EncodedDataset) -> None:
     (folder / "vocabulary.json").write_text(encoded.vocabulary.to_json(), encoding="utf-8")
-    (folder / "labels.json").write_text(json.dumps(encoded.label_names), encoding="utf-8")
+    encoded.profile().write(folder)
     save_file(encoded.tensors(), folder / "tokens.safetensors")
 
 
@@ -94,46 +104,35 @@ class Teaching:
     seconds: dict[str, float]
 
 
-def obtain_teacher(config: RunConfig, data: EncodedDataset, store: Store, context: Context) -> Teaching:
+def obtain_teacher(job: Job) -> Teaching:
     """The teacher of this configuration: from the home folder, or trained and kept there."""
-    key = teacher_key(config, context)
-    folder = store.cached("teachers", key)
-    if folder is not None:
-        _report_cached(config, context.emit)
-        seconds: dict[str, float] = {}
+    key = keys.teacher_key(job.config, job.context.compute.precision)
+    folder, seconds = job.store.cached("teachers", key), dict[str, float]()
+    if folder is None:
+        model, logits, seconds = train_teacher(job)
+        folder = job.store.publish("teachers", key, lambda path: _write_teacher(path, job.config, model, logits))
     else:
-        model = _build(config.teacher, data, config.training.seed, context)
-        seconds = {}
-        if config.teacher.pretrain:
-            seconds["pretrain"] = teacher.pretrain(
-                model, data, config.teacher, seed=config.training.seed, context=context
-            )
-        seconds["finetune"] = teacher.finetune(model, data, config.teacher, seed=config.training.seed, context=context)
-        logits, seconds["cache"] = teacher.cache_logits(model, data, context)
-        folder = store.publish("teachers", key, lambda path: _write_teacher(path, config, model, logits))
+        _report_cached(job)
     saved = load_file(folder / "logits.safetensors")
     return Teaching(folder / "model.safetensors", SampleLogits(saved["ids_N"], saved["logits_NC"]), seconds)
 
 
-def teacher_key(config: RunConfig, context: Context) -> str:
-    """Hash of all that decides a teacher: data, seed, its configuration, precision, and the code that trains it."""
-    return configuration.digest(
-        [
-            data_key(config),
-            config.training.seed,
-            config.teacher.model_dump(mode="json"),
-            context.compute.precision,
-            torch.__version__,
-            _code_version("models", "training"),
-        ]
-    )
+def train_teacher(job: Job) -> tuple[TextClassifier, SampleLogits, dict[str, float]]:
+    """Pre-trains and fine-tunes a teacher and lets it answer every text; also the seconds of each stage."""
+    settings, seed, seconds = job.config.teacher, job.config.training.seed, {}
+    model = job.build(settings)
+    if settings.pretrain:
+        seconds["pretrain"] = teacher.pretrain(model, job.data, settings, seed=seed, context=job.context)
+    seconds["finetune"] = teacher.finetune(model, job.data, settings, seed=seed, context=job.context)
+    logits, seconds["cache"] = teacher.cache_logits(model, job.data, job.context)
+    return model, logits, seconds
 
 
-def _report_cached(config: RunConfig, emit: Emit) -> None:
-    stages = stages_of(config)
+def _report_cached(job: Job) -> None:
+    stages = stages_of(job.config)
     for stage in stages[: stages.index("cache") + 1]:
-        emit(StageStarted(stage, 0, cached=True))
-        emit(StageFinished(stage, 0.0))
+        job.context.emit(StageStarted(stage, 0, cached=True))
+        job.context.emit(StageFinished(stage, 0.0))
 
 
 def _write_teacher(folder: Path, config: RunConfig, model: TextClassifier, logits: SampleLogits) -> None:
@@ -154,84 +153,94 @@ class Students:
     seconds: dict[str, float]
 
 
-def train_students(config: RunConfig, data: EncodedDataset, teaching: Teaching, context: Context) -> Students:
+def train_students(job: Job, teaching: Teaching) -> Students:
     """Trains baseline and student from one start, with one order of batches."""
-    seconds, baseline = {}, None
+    config, seconds, baseline = job.config, dict[str, float](), None
     if config.training.baseline:
-        baseline = _build(config.student, data, config.training.seed, context)
-        seconds["baseline"] = student.train_baseline(baseline, data, config.training, context=context)
-    pupil = _build(config.student, data, config.training.seed, context)
+        baseline = job.build(config.student)
+        seconds["baseline"] = student.train_baseline(baseline, job.data, config.training, context=job.context)
+    pupil = job.build(config.student)
     seconds["distil"] = student.distil(
-        pupil, data, teaching.logits, config.objective, config.training, context=context
+        pupil, job.data, teaching.logits, config.objective, config.training, context=job.context
     )
     return Students(pupil, baseline, seconds)
 
 
-def _build(settings: ModelConfig, data: EncodedDataset, seed: int, context: Context) -> TextClassifier:
-    torch.manual_seed(seed)
-    model = classifier.build(settings, len(data.vocabulary), len(data.label_names))
-    return model.to(context.compute.device)
-
-
-def save_models(
-    run_id: str, store: Store, config: RunConfig, data: EncodedDataset, teaching: Teaching, students: Students
-) -> None:
+def save_models(job: Job, teaching: Teaching, students: Students) -> None:
     """Puts all that predicting needs into the run's folder."""
-    text = data.vocabulary.to_json()
-    store.write_file(run_id, "vocabulary.json", lambda path: _write_text(path, text))
-    store.link_file(run_id, "teacher.safetensors", teaching.weights)
+    job.store.write_text(job.run_id, "vocabulary.json", job.data.vocabulary.to_json())
+    job.store.link_file(job.run_id, "teacher.safetensors", teaching.weights)
     for role, model in (("student", students.student), ("baseline", students.baseline)):
         if model is not None:
-            weights = model.state_dict()
-            store.write_file(run_id, f"{role}.safetensors", lambda path, weights=weights: save_file(weights, path))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+            job.store.write_tensors(job.run_id, f"{role}.safetensors", model.state_dict())
 
 
 # Result
 
 
-def test(
-    run_id: str,
-    store: Store,
-    config: RunConfig,
-    data: EncodedDataset,
-    teaching: Teaching,
-    students: Students,
-    context: Context,
-) -> Result:
+def test(job: Job, teaching: Teaching, students: Students) -> Result:
     """Opens the test split, once, and says what each model is worth."""
-    mentor = _build(config.teacher, data, config.training.seed, context)
+    mentor = job.build(job.config.teacher)
     mentor.load_state_dict(load_file(teaching.weights))
-    candidates = {
-        "teacher": (mentor, config.teacher),
-        "baseline": (students.baseline, config.student),
-        "student": (students.student, config.student),
-    }
+    candidates = {"teacher": mentor, "baseline": students.baseline, "student": students.student}
+    present = {role: model for role, model in candidates.items() if model is not None}
     # The texts themselves are needed once more, to time a prediction from its text on.
-    texts = sources.load(config.data).test.texts
+    texts = sources.load(job.config.data).test.texts
     entries: dict[str, dict[str, Any]] = {}
-    with context.stage("test", len(candidates)) as outcome:
-        for role, (model, settings) in candidates.items():
-            if model is None:
-                continue
-            context.check()
-            entry = _describe(model, settings, store.run_folder(run_id) / f"{role}.safetensors")
-            entry["latency_ms"] = predict.latency_ms(
-                model.cpu(), lambda text: data.vocabulary.encode(text, config.data.max_tokens), texts
-            )
-            entry |= _measure(role, model.to(context.compute.device), data, teaching.logits, context)
-            entries[role] = entry
-    accuracy = {role: entry["test_accuracy"] for role, entry in entries.items()}
+    test_logits: dict[str, Tensor] = {}
+    with job.context.stage("test", len(present)) as outcome:
+        for role, model in present.items():
+            job.context.check()
+            answers = _answers(role, model, job, teaching)
+            test_logits[role] = answers(job.data.test)
+            entries[role] = {
+                **_describe(role, model, job),
+                "latency_ms": _latency_ms(model, job, texts),
+                "val_accuracy": metrics.accuracy(answers(job.data.val), job.data.val.labels_N),
+                **metrics.quality(test_logits[role], job.data.test.labels_N),
+            }
+            if role != "teacher":
+                entries[role] |= metrics.fidelity(test_logits[role], test_logits["teacher"])
+    seconds = {**teaching.seconds, **students.seconds, "test": outcome.seconds}
+    return {**_facts(job), **_comparison(entries, test_logits, job.data.test.labels_N), "seconds": seconds}
+
+
+def _answers(role: str, model: TextClassifier, job: Job, teaching: Teaching) -> Callable[[EncodedTexts], Tensor]:
+    """Logits of a model for a split; the teacher's were cached."""
+    if role == "teacher":
+        return lambda texts: teaching.logits.of_ids(texts.ids_N)
+    return lambda texts: logits_of(model, texts, job.context)
+
+
+def _describe(role: str, model: TextClassifier, job: Job) -> dict[str, Any]:
+    settings = job.config.teacher if role == "teacher" else job.config.student
     return {
-        "run_id": run_id,
+        "architecture": sizes.describe(settings),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "bytes": (job.store.run_folder(job.run_id) / f"{role}.safetensors").stat().st_size,
+    }
+
+
+def _latency_ms(model: TextClassifier, job: Job, texts: tuple[str, ...]) -> float:
+    """Measured on the CPU wherever the run computes, since that is where the pages and most users predict."""
+
+    def encode(text: str) -> list[int]:
+        return job.data.vocabulary.encode(text, job.config.data.max_tokens)
+
+    latency = predict.latency_ms(model.cpu(), encode, texts)
+    model.to(job.context.compute.device)
+    return latency
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    data = job.data
+    return {
+        "run_id": job.run_id,
         "status": "finished",
-        "device": context.compute.device.type,
-        "precision": context.compute.precision,
-        "dataset": config.data.name,
-        "seed": config.training.seed,
+        "device": job.context.compute.device.type,
+        "precision": job.context.compute.precision,
+        "dataset": job.config.data.name,
+        "seed": job.config.training.seed,
         "labels": list(data.label_names),
         "sizes": {
             "train": len(data.train),
@@ -239,43 +248,21 @@ def test(
             "test": len(data.test),
             "classes": len(data.label_names),
         },
+    }
+
+
+def _comparison(entries: dict[str, dict[str, Any]], test_logits: dict[str, Tensor], labels_N: Tensor) -> dict[str, Any]:
+    """The models' entries, retention, and the gain over the baseline with half its 95 % interval."""
+    accuracy = {role: entry["test_accuracy"] for role, entry in entries.items()}
+    gain = margin = None
+    if "baseline" in accuracy:
+        gain = accuracy["student"] - accuracy["baseline"]
+        margin = metrics.paired_margin(test_logits["student"], test_logits["baseline"], labels_N)
+    return {
         "teacher": entries["teacher"],
         "baseline": entries.get("baseline"),
         "student": entries["student"],
         "retention": accuracy["student"] / accuracy["teacher"] if accuracy["teacher"] else None,
-        "gain": accuracy["student"] - accuracy["baseline"] if "baseline" in accuracy else None,
-        "seconds": {**teaching.seconds, **students.seconds, "test": outcome.seconds},
+        "gain": gain,
+        "gain_margin": margin,
     }
-
-
-def _describe(model: TextClassifier, settings: ModelConfig, weights: Path) -> dict[str, Any]:
-    return {
-        "architecture": classifier.describe(settings),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "bytes": weights.stat().st_size,
-    }
-
-
-def _measure(
-    role: str, model: TextClassifier, data: EncodedDataset, teacher_logits: SampleLogits, context: Context
-) -> dict[str, float]:
-    """Validation accuracy, quality on the test split and, for students, fidelity to the teacher there."""
-
-    def logits(texts: EncodedTexts) -> Tensor:
-        return teacher_logits.of_ids(texts.ids_N) if role == "teacher" else logits_of(model, texts, context)
-
-    val_NC, test_NC = logits(data.val), logits(data.test)
-    figures = {
-        "val_accuracy": metrics.accuracy(val_NC, data.val.labels_N),
-        **metrics.quality(test_NC, data.test.labels_N),
-    }
-    if role != "teacher":
-        figures |= metrics.fidelity(test_NC, teacher_logits.of_ids(data.test.ids_N))
-    return figures
-
-
-def _code_version(*packages: str) -> str:
-    """Hash of the source text of some of our packages, so that what old code computed is not taken for new."""
-    folder = Path(__file__).parent
-    files = sorted(file for package in packages for file in (folder / package).glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

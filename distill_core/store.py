@@ -3,7 +3,7 @@
     DISTILL_HOME/
         runs/<run_id>/      config.json status.json events.jsonl result.json vocabulary.json *.safetensors worker.log
         teachers/<key>/     config.json model.safetensors logits.safetensors
-        tokens/<key>/       vocabulary.json labels.json tokens.safetensors
+        tokens/<key>/       vocabulary.json profile.json tokens.safetensors
 
 Files and cache folders are written aside and renamed, so they appear whole or not at all. `events.jsonl` alone grows
 line by line; its readers skip a torn last line.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -30,7 +30,15 @@ from distill_core import events
 from distill_core.config import RunConfig
 from distill_core.errors import RunError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 State = Literal["queued", "running", "finished", "failed", "cancelled"]
+_END_STATES: Mapping[type[events.Event], State] = {
+    events.RunFinished: "finished",
+    events.RunFailed: "failed",
+    events.RunCancelled: "cancelled",
+}
 OVER: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
 
 
@@ -127,8 +135,9 @@ class Store:
             return status
         with self.event_log(run_id) as emit:
             emit(event)
-        state: State = {"RunFinished": "finished", "RunFailed": "failed"}.get(type(event).__name__, "cancelled")
-        return self.update_status(run_id, status=state, ended=time.time(), error=getattr(event, "error", None))
+        return self.update_status(
+            run_id, status=_END_STATES[type(event)], ended=time.time(), error=getattr(event, "error", None)
+        )
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[None]:
@@ -173,10 +182,16 @@ class Store:
         """Writes `result.json`."""
         _write(self.run_folder(run_id) / "result.json", _dump(result))
 
-    def write_file(self, run_id: str, name: str, fill: Callable[[Path], None]) -> None:
-        """Adds a file to a run: `fill` writes it under the path that it is given."""
+    def write_text(self, run_id: str, name: str, text: str) -> None:
+        """Adds a text file to a run."""
+        _write(self.run_folder(run_id) / name, text)
+
+    def write_tensors(self, run_id: str, name: str, tensors: dict[str, Tensor]) -> None:
+        """Adds a safetensors file to a run."""
+        from safetensors.torch import save_file  # imports PyTorch, which pages must not wait for
+
         with _aside(self.run_folder(run_id) / name) as path:
-            fill(path)
+            save_file(tensors, path)
 
     def link_file(self, run_id: str, name: str, source: Path) -> None:
         """Adds a file that lies elsewhere in the home folder, without a second copy where the disk allows that."""

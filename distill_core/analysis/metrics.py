@@ -15,6 +15,15 @@ def accuracy(logits_NC: Tensor, labels_N: Tensor) -> float:
     return float((logits_NC.argmax(dim=1) == labels_N).float().mean())
 
 
+def paired_margin(first_NC: Tensor, second_NC: Tensor, labels_N: Tensor) -> float:
+    """Half the width of the 95 % interval of the difference between two models' accuracies on the same texts.
+
+    From the spread of the paired differences (1, 0 or -1 a text), normal approximation.
+    """
+    correct = [(logits.argmax(dim=1) == labels_N).double() for logits in (first_NC, second_NC)]
+    return float(1.96 * (correct[0] - correct[1]).std(correction=0) / len(labels_N) ** 0.5)
+
+
 def quality(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
     """Test accuracy, macro F1, expected calibration error and negative log-likelihood.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distill_core.config import DataConfig
+from distill_core.data.profile import Profile
 from distill_core.data.sources import Dataset, Split
 from distill_core.data.vocabulary import PAD_ID, Vocabulary, tokenize
 
@@ -80,6 +81,16 @@ class EncodedDataset:
     val: EncodedTexts
     test: EncodedTexts
     unlabelled: EncodedTexts
+
+    def profile(self) -> Profile:
+        """Sizes of this data set."""
+        parts = {name: getattr(self, name) for name in _PARTS}
+        return Profile(
+            self.label_names,
+            len(self.vocabulary),
+            {name: len(part) for name, part in parts.items()},
+            {name: len(part.flat) / max(len(part), 1) for name, part in parts.items()},
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, the inverse of `from_tensors`."""
@@ -159,8 +170,8 @@ def windows(texts: Sequence[EncodedTexts], width: int) -> EncodedTexts:
     pieces = [
         piece
         for part in texts
-        for text in part.flat.split(part.lengths_N.tolist())
-        for piece in text.split(width)
+        for text in torch.split(part.flat, part.lengths_N.tolist())
+        for piece in torch.split(text, width)
         if len(piece) > 1
     ]
     lengths = torch.tensor([0, *(len(piece) for piece in pieces)])
@@ -171,15 +182,15 @@ def windows(texts: Sequence[EncodedTexts], width: int) -> EncodedTexts:
 def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
     """One pass over all texts in random order, in batches of similar length (least padding)."""
     order = torch.randperm(len(texts), generator=generator)
-    pools = order.split(POOL * batch_size)
-    groups = [rows for pool in pools for rows in _by_length(texts, pool).split(batch_size)]
+    pools = torch.split(order, POOL * batch_size)
+    groups = [rows for pool in pools for rows in torch.split(_by_length(texts, pool), batch_size)]
     for index in torch.randperm(len(groups), generator=generator).tolist():
         yield texts.gather(groups[index])
 
 
 def sorted_batches(texts: EncodedTexts, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
     """One pass over all texts, shortest first, each batch with the rows that it holds: for evaluation."""
-    for rows in _by_length(texts, torch.arange(len(texts))).split(batch_size):
+    for rows in torch.split(_by_length(texts, torch.arange(len(texts))), batch_size):
         yield rows, texts.gather(rows)
 
 

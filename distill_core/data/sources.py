@@ -16,7 +16,6 @@ import pandas as pd
 from distill_core.config import DataConfig
 from distill_core.errors import DataError
 
-
 Item = TypeVar("Item")
 
 

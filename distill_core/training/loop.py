@@ -116,7 +116,7 @@ def fit(
             step += 1
             meter.add(terms, len(batch))
             if context.pace.due():
-                context.emit(meter.read(stage, step, schedule.get_last_lr()[0]))
+                context.emit(meter.read(stage, step, float(schedule.get_last_lr()[0])))
             schedule.step()
         model.eval()
         reached = score()

@@ -13,9 +13,7 @@ from distill_core.training.loop import Context, Terms, fit, validation_score
 from distill_core.training.losses import distillation_loss, divergence
 
 
-def train_baseline(
-    model: TextClassifier, data: EncodedDataset, training: TrainingConfig, *, context: Context
-) -> float:
+def train_baseline(model: TextClassifier, data: EncodedDataset, training: TrainingConfig, *, context: Context) -> float:
     """Trains the student on the labels alone; returns the seconds it took."""
 
     def loss(batch: Batch) -> Terms:
@@ -24,7 +22,7 @@ def train_baseline(
         ce = F.cross_entropy(logits_BC.float(), batch.labels_B)
         return Terms(ce, ce)
 
-    return _train("baseline", model, data, training, loss, context)
+    return _train("baseline", model, data, training, loss=loss, context=context)
 
 
 def distil(
@@ -54,7 +52,7 @@ def distil(
         )
         return Terms(total, ce, kl)
 
-    return _train("distil", model, data, training, loss, context)
+    return _train("distil", model, data, training, loss=loss, context=context)
 
 
 def _train(
@@ -62,6 +60,7 @@ def _train(
     model: TextClassifier,
     data: EncodedDataset,
     training: TrainingConfig,
+    *,
     loss: Callable[[Batch], Terms],
     context: Context,
 ) -> float:

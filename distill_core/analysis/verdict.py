@@ -1,0 +1,55 @@
+"""What a result says in sentences that its numbers support. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def verdict(result: Mapping[str, Any]) -> list[str]:
+    """Sentences for a person: student against teacher, and whether the teacher helped."""
+    return [_against_teacher(result), *_against_baseline(result)]
+
+
+def _against_teacher(result: Mapping[str, Any]) -> str:
+    teacher, student = result["teacher"], result["student"]
+    smaller = teacher["parameters"] / student["parameters"]
+    faster = teacher["latency_ms"] / student["latency_ms"]
+    sentence = f"The student keeps {_percent(result['retention'])} of its teacher's accuracy"
+    if result["retention"] is None:
+        sentence = "The teacher is never right on the test texts"
+    elif result["retention"] >= 1:
+        sentence = "The student is as accurate as its teacher"
+    accuracies = f"{_percent(student['test_accuracy'])} against {_percent(teacher['test_accuracy'])}"
+    return f"{sentence} ({accuracies}), {_size(smaller)}, and answers {_speed(faster)}."
+
+
+def _size(smaller: float) -> str:
+    if smaller >= 1.5:
+        return f"at 1/{smaller:.0f} of the size" if smaller >= 9.5 else f"at 1/{smaller:.1f} of the size"
+    return "at a similar size" if smaller > 0.67 else f"while {1 / smaller:.1f} times as large"
+
+
+def _speed(faster: float) -> str:
+    if faster >= 1.05:
+        return f"{faster:.1f} times as fast"
+    return "as fast" if faster > 0.95 else f"{1 / faster:.1f} times slower"
+
+
+def _against_baseline(result: Mapping[str, Any]) -> list[str]:
+    gain, margin = result["gain"], result["gain_margin"]
+    if gain is None:
+        return ["No baseline was trained, so nobody can say whether the teacher helped."]
+    points, spread = 100 * gain, f"±{100 * margin:.1f}"
+    if gain > margin:
+        return [f"The teacher helped: {points:.1f} points better than the same student alone ({spread})."]
+    if gain < -margin:
+        return [f"The teacher harmed: {-points:.1f} points worse than the same student alone ({spread})."]
+    return [
+        f"The teacher made no difference that this test can show: {points:+.1f} points against the same student "
+        f"alone ({spread})."
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"

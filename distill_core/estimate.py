@@ -1,0 +1,85 @@
+"""How long a run will take, learned from past runs on this machine. Needs no PyTorch.
+
+A stage's work is counted in multiply-adds: recurrent weights × tokens × epochs, plus a fixed amount a step. Past runs
+say how many of those this machine does in a second at that stage.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+from distill_core import keys
+from distill_core.config import ModelConfig, RunConfig
+from distill_core.data.profile import Profile
+from distill_core.events import stages_of
+from distill_core.models.sizes import recurrent_parameters, widths
+from distill_core.store import Store
+
+STEP_COST = 25e6
+"""Multiply-adds that take as long as what every training step costs besides them."""
+DEFAULT_RATE = 8e9
+"""Multiply-adds a second, until a run has shown this machine's own rate."""
+PAST_RUNS = 20
+
+
+def seconds_by_stage(config: RunConfig, profile: Profile, store: Store) -> dict[str, float]:
+    """Expected seconds of each stage; stages whose outcome lies in the home folder take none."""
+    rates = learned_rates(store, profile)
+    cached = teacher_is_cached(config, store)
+    return {
+        stage: 0.0 if cached and stage in ("pretrain", "finetune", "cache") else work / rates.get(stage, DEFAULT_RATE)
+        for stage, work in work_by_stage(config, profile).items()
+    }
+
+
+def teacher_is_cached(config: RunConfig, store: Store) -> bool:
+    """Whether the teacher of this configuration has been trained before."""
+    precisions = ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
+    return any(store.cached("teachers", keys.teacher_key(config, precision)) for precision in precisions)
+
+
+def learned_rates(store: Store, profile: Profile) -> Mapping[str, float]:
+    """Multiply-adds a second at each stage: medians over the latest runs that finished here on data of this kind."""
+    seen: dict[str, list[float]] = {}
+    for run_id in store.run_ids()[-PAST_RUNS:]:
+        result = store.result(run_id)
+        if result is None:
+            continue
+        work = work_by_stage(store.config(run_id), profile)
+        for stage, seconds in result["seconds"].items():
+            if seconds > 0 and stage in work:
+                seen.setdefault(stage, []).append(work[stage] / seconds)
+    return {stage: statistics.median(rates) for stage, rates in seen.items()}
+
+
+def work_by_stage(config: RunConfig, profile: Profile) -> dict[str, float]:
+    """Multiply-adds of each stage that the configuration goes through."""
+    texts = min(profile.texts["train"], config.data.train_limit or profile.texts["train"])
+    plots = min(profile.texts["unlabelled"], _or_all(config.data.unlabelled_limit, profile.texts["unlabelled"]))
+    train_tokens = texts * profile.mean_tokens["train"]
+    plot_tokens = plots * profile.mean_tokens["unlabelled"]
+    teacher, training = config.teacher, config.training
+    student_epoch = _training_work(config.student, texts, train_tokens, training.batch_size)
+    every_text = sum(profile.texts[split] for split in ("train", "val", "test"))
+    work = {
+        "pretrain": teacher.pretrain_epochs
+        * (
+            _training_work(teacher, texts + plots, train_tokens + plot_tokens, teacher.batch_size)
+            + 3 * (train_tokens + plot_tokens) * widths(teacher).hidden * 1200
+        ),
+        "finetune": teacher.epochs * _training_work(teacher, texts, train_tokens, teacher.batch_size),
+        "cache": recurrent_parameters(teacher) * every_text * profile.mean_tokens["train"] + 10 * STEP_COST,
+        "baseline": training.epochs * student_epoch,
+        "distil": training.epochs * student_epoch,
+        "test": 400 * STEP_COST,
+    }
+    return {stage: work[stage] for stage in stages_of(config)}
+
+
+def _training_work(model: ModelConfig, texts: int, tokens: float, batch_size: int) -> float:
+    return 3 * recurrent_parameters(model) * tokens + STEP_COST * texts / batch_size
+
+
+def _or_all(limit: int | None, count: int) -> int:
+    return count if limit is None else limit

@@ -1,0 +1,36 @@
+"""What decides a cached thing, as a hash. Needs no PyTorch, so that pages can ask what is cached at once."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from distill_core.config import RunConfig, digest
+from distill_core.data.sources import SOURCES
+
+
+def data_key(config: RunConfig) -> str:
+    """Hash of all that decides the token ids of a data set."""
+    return digest([config.data.model_dump(mode="json"), SOURCES[config.data.name].fingerprint(), code_version("data")])
+
+
+def teacher_key(config: RunConfig, precision: str) -> str:
+    """Hash of all that decides a teacher: data, seed, its configuration, precision, and the code that trains it."""
+    return digest(
+        [
+            data_key(config),
+            config.training.seed,
+            config.teacher.model_dump(mode="json"),
+            precision,
+            version("torch"),
+            code_version("models", "training"),
+        ]
+    )
+
+
+def code_version(*packages: str) -> str:
+    """Hash of the source text of some of our packages, so that what old code computed is not taken for new."""
+    folder = Path(__file__).parent
+    files = sorted(file for package in packages for file in (folder / package).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
