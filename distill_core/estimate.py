@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from distill_core import keys
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.data.profile import Profile
-from distill_core.events import stages_of
+from distill_core.events import History, stages_of
 from distill_core.models.sizes import recurrent_parameters, widths
 from distill_core.store import Store
 
@@ -83,3 +83,27 @@ def _training_work(model: ModelConfig, texts: int, tokens: float, batch_size: in
 
 def _or_all(limit: int | None, count: int) -> int:
     return count if limit is None else limit
+
+
+def remaining(history: History, expected: Mapping[str, float]) -> tuple[float, float]:
+    """The part of a run's time that is over, 0 to 1, and the seconds that are left.
+
+    A stage under way is judged by its own speed once enough of it is done; stages to come by what was expected,
+    corrected by how this run's stages have compared with their expectation so far.
+    """
+    spent, left, planned = 0.0, 0.0, 0.0
+    for stage, seconds in expected.items():
+        progress = history.progress.get(stage)
+        if progress is None:
+            left += seconds
+        elif progress.seconds is not None:
+            spent += progress.seconds
+            planned += seconds
+        else:
+            elapsed = max(progress.updated - progress.started, 0.0)
+            by_speed = elapsed / progress.fraction if progress.fraction > 0 else seconds
+            trust = min(progress.fraction * 4, 1.0)
+            total = max(trust * by_speed + (1 - trust) * seconds, elapsed)
+            spent += elapsed
+            left += total - elapsed
+    return spent / max(spent + left, 1e-9), left

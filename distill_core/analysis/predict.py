@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distill_core.config import ModelConfig
 from distill_core.data.batches import EncodedTexts, sorted_batches
-from distill_core.data.vocabulary import Vocabulary
+from distill_core.data.vocabulary import Vocabulary, tokenize
 from distill_core.errors import DataError, RunError
 from distill_core.models import classifier
 from distill_core.store import Store
@@ -75,10 +75,11 @@ class Predictor:
         logits = {role: _logits(model, encoded) for role, model in self.models.items()}
         return [self._answer(text, {role: rows[n] for role, rows in logits.items()}) for n, text in enumerate(texts)]
 
-    def known_share(self, text: str) -> tuple[int, int]:
-        """How many of a text's tokens the models know, and how many they read at all."""
-        ids = self.vocabulary.encode(text, self.max_tokens)
-        return sum(self.vocabulary.is_word(number) for number in ids), len(ids)
+    def reading(self, text: str) -> tuple[int, int, int]:
+        """How many of a text's tokens the models know, how many they read, and how many there are."""
+        tokens = tokenize(text)
+        ids = self.vocabulary.numbers(tokens, self.max_tokens)
+        return sum(self.vocabulary.is_word(number) for number in ids), len(ids), max(len(tokens), 1)
 
     def _answer(self, text: str, logits: dict[str, Tensor]) -> dict[str, Any]:
         student_C, teacher_C = logits["student"], logits["teacher"]

@@ -18,7 +18,9 @@ def _against_teacher(result: Mapping[str, Any]) -> str:
     sentence = f"The student keeps {_percent(result['retention'])} of its teacher's accuracy"
     if result["retention"] is None:
         sentence = "The teacher is never right on the test texts"
-    elif result["retention"] >= 1:
+    elif result["retention"] >= 1.005:
+        sentence = "The student is more accurate than its teacher"
+    elif result["retention"] > 0.995:
         sentence = "The student is as accurate as its teacher"
     accuracies = f"{_percent(student['test_accuracy'])} against {_percent(teacher['test_accuracy'])}"
     return f"{sentence} ({accuracies}), {_size(smaller)}, and answers {_speed(faster)}."

@@ -140,9 +140,8 @@ class _LanguageModel(nn.Module):
         real_BT = torch.arange(1, tokens_BT.shape[1], device=lengths_B.device) < lengths_B[:, None]
         readings = [targets_BT, reverse(tokens_BT, lengths_B)[:, 1:]]
         losses = []
-        for head, states_BTH, reading_BT in zip(
-            self.heads, self.model.states(tokens_BT, lengths_B), readings, strict=False
-        ):
+        directions = zip(self.heads, self.model.states(tokens_BT, lengths_B), readings, strict=False)
+        for head, states_BTH, reading_BT in directions:
             states = self.model.dropout(states_BTH[:, :-1][real_BT])
             with torch.autocast(states.device.type, enabled=False):
                 losses.append(head(states.float(), reading_BT[real_BT]).loss)

@@ -1,0 +1,19 @@
+"""The router: page list, look, and the run that the address bar names."""
+
+import streamlit as st
+
+from pages import _widgets
+
+st.set_page_config(page_title="Distill Lab", page_icon=":material/science:", layout="wide")
+_widgets.warm_up()
+_widgets.keep_run_in_address()
+_widgets.style()
+page = st.navigation(
+    [
+        st.Page("pages/train.py", title="Train", icon=":material/school:", default=True),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
+    ],
+    position="top",
+)
+page.run()

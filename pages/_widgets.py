@@ -1,0 +1,324 @@
+"""Pieces that pages share: the store, the chosen run, controls built from the configuration, the stage line."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, get_args
+
+import streamlit as st
+
+from distill_core import config as configuration
+from distill_core import keys
+from distill_core.config import RunConfig
+from distill_core.data.profile import Profile
+from distill_core.errors import DistillError
+from distill_core.events import History
+from distill_core.executor import Executor, executor_of
+from distill_core.store import Status, Store, short
+
+STAGE_WORDS = {
+    "pretrain": "Pre-train",
+    "finetune": "Fine-tune",
+    "cache": "Cache",
+    "baseline": "Baseline",
+    "distil": "Distil",
+    "test": "Test",
+}
+STAGE_HELP = {
+    "pretrain": "The teacher reads texts without labels and learns to predict the next word.",
+    "finetune": "The teacher learns from labelled texts.",
+    "cache": "The teacher answers every text once; the student learns from these answers.",
+    "baseline": "The same student learns from the labels alone, to see what the teacher adds.",
+    "distil": "The student learns from the labels and from its teacher's answers.",
+    "test": "All models answer texts that none of them has seen.",
+}
+STATUS_WORDS = {
+    "queued": "Waiting",
+    "running": "Running",
+    "finished": "Finished",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+
+
+def store() -> Store:
+    """The home folder that the lab works on."""
+    return Store()
+
+
+def executor() -> Executor:
+    """The process-wide executor of the home folder."""
+    return executor_of(store())
+
+
+@cache
+def warm_up() -> None:
+    """Starts the executor, and loads PyTorch in the background so that the first question is answered at once."""
+    executor()
+    threading.Thread(target=_load_torch, name="warm-up", daemon=True).start()
+
+
+def _load_torch() -> None:
+    from distill_core.analysis import predict  # noqa: F401
+
+
+def profile_of(config: RunConfig) -> Profile:
+    """Sizes of the configured data set; tokenises it if nobody has yet."""
+    folder = store().cached("tokens", keys.data_key(config))
+    if folder is None:
+        with st.spinner("Reading the texts and counting their words, once…"):
+            from distill_core import pipeline
+
+            pipeline.prepare_data(config, store())
+        folder = store().cached("tokens", keys.data_key(config))
+        assert folder is not None
+    return Profile.read(folder)
+
+
+# The chosen run
+
+
+def keep_run_in_address() -> None:
+    """Page switches wipe the address; this puts the run back, or takes it over from a fresh address."""
+    if "run" in st.session_state:
+        st.query_params["run"] = st.session_state["run"]
+    elif "run" in st.query_params:
+        try:
+            st.session_state["run"] = store().find_run(st.query_params["run"])
+        except DistillError as error:
+            del st.query_params["run"]
+            st.warning(f"The address names a run that cannot be opened: {error}")
+
+
+def choose_run(run_id: str) -> None:
+    """Makes a run the one that all pages show."""
+    st.session_state["run"] = run_id
+    st.query_params["run"] = run_id
+
+
+def chosen_run() -> str | None:
+    """The run that all pages show: the one chosen, else the latest; None while there is none."""
+    known = store().run_ids()
+    chosen = st.session_state.get("run")
+    if chosen in known:
+        return str(chosen)
+    return known[-1] if known else None
+
+
+def finished_runs() -> list[str]:
+    """Runs whose models can answer, latest first."""
+    return [run_id for run_id in reversed(store().run_ids()) if store().result(run_id) is not None]
+
+
+# What a run has reported
+
+
+@dataclass
+class _Reading:
+    """How far this browser session has read a run's events."""
+
+    run_id: str
+    offset: int = 0
+    history: History = field(default_factory=History)
+
+
+def history_of(run_id: str) -> History:
+    """All that a run has reported; only what is new is read."""
+    reading = st.session_state.get("reading")
+    if not isinstance(reading, _Reading) or reading.run_id != run_id:
+        reading = st.session_state["reading"] = _Reading(run_id)
+    events, reading.offset = store().read_events(run_id, reading.offset)
+    reading.history.feed(events)
+    return reading.history
+
+
+# Controls
+
+
+def choose(section: str, name: str, *, options: Mapping[Any, str] | None = None) -> Any:
+    """A choice among a field's values, labelled and explained by the field."""
+    info = _field(section, name)
+    words = dict(options or {value: str(value) for value in get_args(info.annotation)})
+    return st.selectbox(
+        info.title, list(words), format_func=words.__getitem__, help=info.description, key=_remember(section, name)
+    )
+
+
+def choose_size(section: Literal["teacher", "student"], parameters: Mapping[str, int]) -> None:
+    """The named sizes of a role, the parameters of each in the help and of the chosen one below."""
+    info = _field(section, "size")
+    listed = " · ".join(f"{size} {millions(count)}" for size, count in parameters.items())
+    key = _remember(section, "size")
+    st.segmented_control(
+        section.capitalize(),
+        list(parameters),
+        key=key,
+        required=True,
+        width="stretch",
+        help=f"{info.description} Parameters: {listed}.",
+    )
+    st.caption(f"{millions(parameters[st.session_state[key]])} parameters")
+
+
+def slide(section: str, name: str, low: float, high: float, step: float) -> None:
+    """A slider for the range of a field that is worth exploring."""
+    info = _field(section, name)
+    kind = type(getattr(getattr(RunConfig(), section), name))
+    st.slider(info.title, kind(low), kind(high), step=kind(step), help=info.description, key=_remember(section, name))
+
+
+def number(section: str, name: str, *, step: float, format: str | None = None) -> None:
+    """A number within a field's own bounds."""
+    info = _field(section, name)
+    low, high = _bounds(info.metadata)
+    kind = type(getattr(getattr(RunConfig(), section), name))
+    st.number_input(
+        info.title,
+        min_value=None if low is None else kind(low),
+        max_value=None if high is None else kind(high),
+        step=kind(step),
+        format=format,
+        help=info.description,
+        key=_remember(section, name),
+    )
+
+
+def switch(section: str, name: str) -> None:
+    """On or off."""
+    info = _field(section, name)
+    st.toggle(info.title, help=info.description, key=_remember(section, name))
+
+
+def drafted_config() -> RunConfig:
+    """The configuration that the controls show. Raises ConfigError."""
+    values = RunConfig().model_dump(mode="json")
+    for path, value in _draft().items():
+        section, name = path.split(".")
+        values[section][name] = value
+    return configuration.parse(values)
+
+
+def draft_from(config: RunConfig) -> None:
+    """Puts a configuration into the controls."""
+    _draft().clear()
+    for section, fields in config.model_dump(mode="json").items():
+        for name, value in fields.items():
+            _draft()[f"{section}.{name}"] = value
+            st.session_state.pop(f"train.{section}.{name}", None)
+
+
+def _draft() -> dict[str, Any]:
+    draft: dict[str, Any] = st.session_state.setdefault("draft", {})
+    return draft
+
+
+def _remember(section: str, name: str) -> str:
+    """The key of a field's widget, which starts from the draft: widgets forget their values on a page switch."""
+    path, key = f"{section}.{name}", f"train.{section}.{name}"
+    default = getattr(getattr(RunConfig(), section), name)
+    if key not in st.session_state:
+        st.session_state[key] = _draft().get(path, default)
+    _draft()[path] = st.session_state[key]
+    return key
+
+
+def _field(section: str, name: str) -> Any:
+    annotation = RunConfig.model_fields[section].annotation
+    assert annotation is not None
+    return annotation.model_fields[name]
+
+
+def _bounds(metadata: list[Any]) -> tuple[float | None, float | None]:
+    lows = [getattr(item, "ge", None) for item in metadata]
+    highs = [getattr(item, "le", None) for item in metadata]
+    return next((x for x in lows if x is not None), None), next((x for x in highs if x is not None), None)
+
+
+# Words and looks
+
+
+def millions(count: int) -> str:
+    """A number of parameters, as in 1.54 M."""
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count / 1e6:.3f} M"
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, as a person would say it."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def title(text: str, note: str = "") -> None:
+    """The page's heading with a small note at its right."""
+    st.html(f'<div class="lab-title"><h1>{html.escape(text)}</h1><span>{html.escape(note)}</span></div>')
+
+
+def run_note(status: Status, history: History) -> str:
+    """Which run this is and where it computes."""
+    device = "GPU" if history.device == "cuda" else history.device.upper()
+    parts = [f"run {short(status.run_id)}", device, history.precision]
+    return " · ".join(part for part in parts if part)
+
+
+def stage_line(history: History, stages: tuple[str, ...], over: bool) -> None:
+    """The stages in a row: done, under way, still to come."""
+    items = []
+    for stage in stages:
+        progress = history.progress.get(stage)
+        state = "todo" if progress is None else "done" if progress.finished else "stopped" if over else "now"
+        note = ""
+        if progress is not None and progress.finished:
+            note = "from earlier" if progress.cached else duration_exact(progress.seconds or 0.0)
+        words = f"<b>{STAGE_WORDS[stage]}</b><span>{note}</span>"
+        items.append(f'<li class="{state}" title="{STAGE_HELP[stage]}"><i></i>{words}</li>')
+    st.html(f'<ol class="lab-stages">{"".join(items)}</ol>')
+
+
+def duration_exact(seconds: float) -> str:
+    """A time that has passed."""
+    return f"{seconds:.1f} s" if seconds < 90 else duration(seconds)
+
+
+def style() -> None:
+    """The few rules that Streamlit's theme does not reach."""
+    st.html(f"<style>{_STYLE}</style>")
+
+
+_STYLE = """
+.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
+.lab-title { display: flex; justify-content: space-between; align-items: baseline; gap: 1rem; flex-wrap: wrap; }
+.lab-title h1 { font-size: 1.7rem; font-weight: 650; margin: 0; padding: 0; letter-spacing: -0.01em; }
+.lab-title span { opacity: 0.65; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+.lab-stages { display: flex; list-style: none; margin: 0.4rem 0 0; padding: 0; }
+.lab-stages li { flex: 1; position: relative; text-align: center; font-size: 0.85rem; margin: 0; }
+.lab-stages i { display: block; width: 14px; height: 14px; border-radius: 50%; margin: 0 auto 4px;
+  border: 2px solid #8a8a86; background: transparent; box-sizing: border-box; position: relative; }
+.lab-stages li:not(:first-child)::before { content: ""; position: absolute; top: 6px; height: 2px;
+  left: calc(-50% + 10px); right: calc(50% + 10px); background: #8a8a86; opacity: 0.5; }
+.lab-stages b { display: block; font-weight: 500; opacity: 0.7; }
+.lab-stages span { display: block; min-height: 1.1rem; font-size: 0.75rem; opacity: 0.6;
+  font-variant-numeric: tabular-nums; }
+.lab-stages .done i { background: #009E73; border-color: #009E73; }
+.lab-stages .now i { border-color: #D55E00; background: linear-gradient(90deg, #D55E00 50%, transparent 50%); }
+.lab-stages .now b { opacity: 1; font-weight: 700; }
+.lab-stages .stopped i { border-color: #D55E00; }
+.lab-role { display: flex; align-items: center; gap: 0.5rem; font-weight: 600; }
+.lab-role i { width: 12px; height: 12px; border-radius: 3px; }
+.lab-answer { font-size: 1.7rem; font-weight: 650; margin: 0; font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere; }
+.lab-middle { text-align: center; padding-top: 1.2rem; }
+.lab-middle b { display: block; font-size: 1.5rem; }
+.lab-middle small { opacity: 0.65; }
+.lab-verdict { font-size: 1.1rem; line-height: 1.5; max-width: 62rem; margin: 0.2rem 0; }
+[data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
+@media (max-width: 640px) {
+  .lab-stages b { font-size: 0.68rem; }
+  .lab-stages span { font-size: 0.62rem; }
+  .lab-title h1 { font-size: 1.4rem; }
+}
+"""

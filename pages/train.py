@@ -1,0 +1,200 @@
+"""Train: choose a teacher, a student and β, press Start, and watch the student learn."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from distill_core import estimate
+from distill_core.analysis.verdict import verdict
+from distill_core.config import RunConfig
+from distill_core.data.profile import Profile
+from distill_core.data.sources import SOURCES
+from distill_core.errors import DistillError
+from distill_core.events import History, stages_of
+from distill_core.models.sizes import STUDENT_WIDTHS, TEACHER_WIDTHS, parameter_count
+from distill_core.store import Status
+from pages import _figures, _widgets
+from pages._live_chart import live_chart
+
+POLL_SECONDS = 0.5
+DIRECTIONS = {
+    "kl_teacher_student": "teacher‖student (covers all it hears)",
+    "kl_student_teacher": "student‖teacher (keeps to the likely)",
+}
+
+
+def settings() -> None:
+    """The sidebar: what to train, and Start."""
+    _widgets.choose("data", "name", options={name: source.title for name, source in SOURCES.items()})
+    config = _widgets.drafted_config()
+    profile = _widgets.profile_of(config)
+    classes = len(profile.labels)
+    _widgets.choose_size("teacher", _parameters(config, "teacher", profile.vocabulary, classes))
+    _widgets.choose_size("student", _parameters(config, "student", profile.vocabulary, classes))
+    _widgets.slide("objective", "beta", 0.0, 10.0, 0.5)
+    _widgets.slide("training", "epochs", 1, 30, 1)
+    with st.expander("More"):
+        _more()
+    _start(profile)
+
+
+def _more() -> None:
+    _widgets.slide("objective", "temperature", 0.5, 10.0, 0.5)
+    _widgets.choose("objective", "divergence", options=DIRECTIONS)
+    _widgets.number("objective", "student_ce_weight", step=0.5)
+    _widgets.switch("training", "baseline")
+    _widgets.switch("teacher", "pretrain")
+    _widgets.number("teacher", "pretrain_epochs", step=1)
+    _widgets.number("teacher", "epochs", step=1)
+    _widgets.number("teacher", "learning_rate", step=0.0005, format="%.4f")
+    _widgets.number("training", "learning_rate", step=0.0005, format="%.4f")
+    _widgets.number("training", "batch_size", step=16)
+    _widgets.number("training", "seed", step=1)
+
+
+def _parameters(config: RunConfig, role: str, vocabulary: int, classes: int) -> dict[str, int]:
+    section = getattr(config, role)
+    table = TEACHER_WIDTHS if role == "teacher" else STUDENT_WIDTHS
+    return {size: parameter_count(section.model_copy(update={"size": size}), vocabulary, classes) for size in table}
+
+
+def _start(profile: Profile) -> None:
+    try:
+        config = _widgets.drafted_config()
+    except DistillError as error:
+        st.error(str(error))
+        return
+    counts = [
+        parameter_count(model, profile.vocabulary, len(profile.labels)) for model in (config.teacher, config.student)
+    ]
+    expected = sum(estimate.seconds_by_stage(config, profile, _widgets.store()).values())
+    ready = ", teacher ready" if estimate.teacher_is_cached(config, _widgets.store()) else ""
+    st.markdown(
+        f"**{_widgets.millions(counts[0])} → {_widgets.millions(counts[1])}** parameters  \n"
+        f"about **{_widgets.duration(expected)}**{ready}"
+    )
+    if st.button("Start", type="primary", width="stretch", icon=":material/play_arrow:", key="train.start"):
+        _widgets.choose_run(_widgets.executor().submit(config))
+        st.rerun()
+
+
+def welcome() -> None:
+    """What the lab does, before anything has been trained."""
+    _widgets.title("Teach a small model")
+    st.markdown(
+        "A large **teacher** learns to tell good film reviews from bad ones. A small **student** then learns from the "
+        "labels *and* from its teacher's answers, and you watch. In the end all models answer texts that none of "
+        "them has seen, beside a twin of the student that learned **without** the teacher: so you see whether "
+        "the teacher helped."
+    )
+    history = History()
+    _widgets.stage_line(history, stages_of(_widgets.drafted_config()), over=False)
+    with st.container(horizontal_alignment="center"):
+        st.space("small")
+        if st.button("Start the first run", type="primary", icon=":material/play_arrow:", key="train.first"):
+            _widgets.choose_run(_widgets.executor().submit(_widgets.drafted_config()))
+            st.rerun()
+        st.caption("The choices at the left decide what is trained. These are good ones to begin with.")
+
+
+def watch(run_id: str) -> None:
+    """One run, live while it works; ends with a rerun of the page."""
+    status = _widgets.store().status(run_id)
+    history = _widgets.history_of(run_id)
+    config = _widgets.store().config(run_id)
+    _widgets.title("Teach a small model", _widgets.run_note(status, history))
+    _widgets.stage_line(history, history.stages or stages_of(config), status.over)
+    progress_row(status, history, config)
+    charts(run_id, history, config, live=not status.over)
+    if status.over:
+        outcome(status)
+
+
+def watch_live(run_id: str) -> None:
+    """The fragment that polls a run that is not over."""
+    watch(run_id)
+    if _widgets.store().status(run_id).over:
+        st.rerun()
+
+
+def progress_row(status: Status, history: History, config: RunConfig) -> None:
+    """How far the run is, and the way out."""
+    if status.over:
+        return
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    with left:
+        if status.status == "queued":
+            position = _widgets.executor().position(status.run_id)
+            ahead = (position or 1) - 1
+            st.progress(0.0, text=f"Waiting: {ahead} ahead of this run" if ahead else "Starting")
+        else:
+            done, remaining = _progress(history, config)
+            st.progress(done, text=f"{100 * done:.0f} % · {_widgets.duration(remaining)} left")
+    with right:
+        stopping = st.session_state.get("train.stopping") == status.run_id
+        if st.button(
+            "Stopping…" if stopping else "Cancel",
+            disabled=stopping,
+            width="stretch",
+            key="train.cancel",
+            help="Stops this run at its next batch. What it has shown so far stays, but no student is kept.",
+        ):
+            st.session_state["train.stopping"] = status.run_id
+            _widgets.executor().cancel(status.run_id)
+            st.rerun(scope="fragment")
+
+
+def _progress(history: History, config: RunConfig) -> tuple[float, float]:
+    """The part of the run's time that is over, 0 to 1, and the seconds that are left."""
+    profile = _widgets.profile_of(config)
+    expected = estimate.seconds_by_stage(config, profile, _widgets.store())
+    return estimate.remaining(history, expected)
+
+
+def charts(run_id: str, history: History, config: RunConfig, *, live: bool) -> None:
+    """Loss at the left, accuracy at the right."""
+    stage = _shown_stage(history, config)
+    left, right = st.columns(2)
+    loss, accuracy = _figures.loss_figure(history, config, stage), _figures.accuracy_figure(history, config)
+    for column, name, figure, heading in (
+        (left, "loss", loss, _figures.LOSS_TITLES[stage]),
+        (right, "accuracy", accuracy, "Accuracy on validation texts"),
+    ):
+        with column:
+            st.markdown(f"**{heading}**")
+            if live:
+                live_chart(figure, key=f"train.{name}.{run_id}.{stage}", label=heading)
+            else:
+                st.plotly_chart(figure, key=f"train.done.{name}", config={"displaylogo": False})
+
+
+def _shown_stage(history: History, config: RunConfig) -> str:
+    """The latest stage that has a loss to show."""
+    began = [stage for stage in _figures.LOSS_TITLES if stage in history.progress]
+    drawn = [stage for stage in began if not history.progress[stage].cached]
+    return drawn[-1] if drawn else next(stage for stage in stages_of(config) if stage in _figures.LOSS_TITLES)
+
+
+def outcome(status: Status) -> None:
+    """The verdict of a finished run; why another ended."""
+    result = _widgets.store().result(status.run_id)
+    if status.status == "finished" and result is not None:
+        for sentence in verdict(result):
+            st.html(f'<p class="lab-verdict">{sentence}</p>')
+        if st.button("Compare teacher and student on your own text", type="primary", key="train.compare"):
+            st.switch_page("pages/compare.py")
+    elif status.status == "cancelled":
+        st.info("This run was cancelled. Start another one at the left; a teacher that was ready stays ready.")
+    else:
+        st.error(f"This run failed: {status.error or 'it left no message'}")
+
+
+with st.sidebar:
+    settings()
+shown = _widgets.chosen_run()
+if shown is None:
+    welcome()
+elif _widgets.store().status(shown).over:
+    watch(shown)
+else:
+    st.fragment(watch_live, run_every=POLL_SECONDS, key="train.live")(shown)
