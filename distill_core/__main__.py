@@ -43,8 +43,9 @@ def _run(options: argparse.Namespace) -> int:
         config = configuration.load(options.preset, options.config, options.set)
         run_id = store.create_run(config, state="running")
     else:
-        run_id = store.find_run(options.run_id)
-        os.nice(5)  # the pages stay quick while we compute
+        run_id = _assigned_run(options.run_id, store)
+        if not run_id:
+            return 0
     print(f"run {run_id} in {store.run_folder(run_id)}", file=sys.stderr)
     try:
         result = work(run_id, store, _Narrator())
@@ -60,6 +61,20 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     print(json.dumps(result) if options.json else "\n".join(_summary(result)))
     return 0
+
+
+def _assigned_run(name: str, store: Store) -> str:
+    """The run that an executor wants done: named, or for `-` the line that it sends once it needs us."""
+    if name != "-":
+        return store.find_run(name)
+    from distill_core import pipeline
+
+    pipeline.warm_up()
+    run_id = sys.stdin.readline().strip()
+    if run_id:
+        store.divert_output(run_id)
+        os.nice(5)  # the pages stay quick while we compute
+    return run_id
 
 
 class _Narrator:

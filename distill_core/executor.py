@@ -24,6 +24,11 @@ from distill_core.store import Status, Store
 
 TICK = 0.25
 """Seconds between two looks at the queue."""
+WORKER_ENVIRONMENT = {
+    # Threads that wait for each other must not burn the cores that the pages and other programs need: where a machine
+    # is busy, spinning OpenMP threads make a step many times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 GRACE = 2.5
 """Seconds that a worker has to stop by itself before it is killed."""
 CLAIM_DELAY = 10.0
@@ -38,6 +43,7 @@ class Executor:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._child: tuple[str, subprocess.Popen[bytes]] | None = None
+        self._spare: subprocess.Popen[bytes] | None = None
         self._over: set[str] = set()
         self._thread = threading.Thread(target=self._serve, name="distill-executor", daemon=True)
         self._thread.start()
@@ -66,6 +72,9 @@ class Executor:
         self._closing.set()
         self._wake.set()
         self._thread.join()
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.wait()
 
     def _stop(self, run_id: str) -> None:
         _signal(self.store.status(run_id), signal.SIGTERM)
@@ -92,6 +101,8 @@ class Executor:
             self._bury_dead()
             if self._child is None:
                 self._start_next()
+            if self._spare is None:
+                self._spare = self._spawn()
             self._wake.wait(TICK)
 
     def _open_runs(self) -> list[Status]:
@@ -110,23 +121,23 @@ class Executor:
         waiting = self._open_runs()
         if any(status.status == "running" for status in waiting) or not waiting:
             return
-        run_id = waiting[0].run_id
-        command = [sys.executable, "-m", "distill_core", "run", "--run-id", run_id, "--home", str(self.store.home)]
-        try:
-            with (self.store.run_folder(run_id) / "worker.log").open("wb") as log:
-                # A session of its own: the run outlives a server that is stopped with Ctrl-C.
-                child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=Path(__file__).parents[1],
-                    start_new_session=True,
-                )
-        except OSError as error:
-            self.store.end_run(run_id, RunFailed(f"the worker could not be started: {error}"))
-            return
+        run_id, child, self._spare = waiting[0].run_id, self._spare or self._spawn(), None
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError), child.stdin as pipe:  # a dead one is noticed in the next round
+            pipe.write(run_id.encode() + b"\n")
         self._child = run_id, child
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        """A worker that has its imports behind it by the time a run is there for it, so that runs start at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "distill_core", "run", "--run-id", "-", "--home", str(self.store.home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, **WORKER_ENVIRONMENT},
+            start_new_session=True,  # the run outlives a server that is stopped with Ctrl-C
+        )
 
     def _bury_dead(self) -> None:
         """Records runs whose process has ended without saying so."""

@@ -53,6 +53,15 @@ def run(run_id: str, store: Store, emit: Emit, check: Callable[[], None]) -> Res
     return result
 
 
+def warm_up() -> None:
+    """Takes one training step of a tiny model, so that what PyTorch loads at its first step is there."""
+    model = classifier.build(ModelConfig(size="XS"), 10, 2)
+    logits_BC = model(torch.ones(2, 3, dtype=torch.long), torch.tensor([3, 2]))
+    optimizer = torch.optim.Adam(model.parameters())
+    logits_BC.sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 @dataclass(frozen=True)
 class Job:
     """What all stages of one run share."""

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -166,6 +167,12 @@ class Store:
 
     def _claim_file(self, run_id: str) -> Path:
         return self.run_folder(run_id) / ".claim"
+
+    def divert_output(self, run_id: str) -> None:
+        """Sends what this process prints from now on to the run's `worker.log`."""
+        with (self.run_folder(run_id) / "worker.log").open("ab") as log:
+            os.dup2(log.fileno(), sys.stdout.fileno())
+            os.dup2(log.fileno(), sys.stderr.fileno())
 
     def log_tail(self, run_id: str, lines: int = 5) -> str:
         """The last lines that a run's worker wrote to its log."""

@@ -19,9 +19,10 @@ _STATIC = _HERE.parents[1] / "static"
 
 _mount = st.components.v2.component(
     "distill_lab.live_chart",
-    html='<div class="chart" role="img"></div>',
+    html='<div class="live-chart" role="img"></div>',
     css=(_HERE / "live_chart.css").read_text(encoding="utf-8"),
     js=(_HERE / "live_chart.js").read_text(encoding="utf-8"),
+    isolate_styles=False,  # plotly.js puts its style sheet into the page's head, which a shadow root would not see
 )
 
 

@@ -43,7 +43,7 @@ function coloured(traces, text) {
 
 export default function (component) {
   const { data, parentElement } = component;
-  const node = parentElement.querySelector(".chart");
+  const node = parentElement.querySelector(".live-chart");
   node.setAttribute("aria-label", data.label);
   const current = (node._turn ?? 0) + 1;
   node._turn = current;
