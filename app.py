@@ -1,10 +1,12 @@
 """The router: page list, look, and the run that the address bar names."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from pages import _widgets
 
-st.set_page_config(page_title="Distill Lab", page_icon=":material/science:", layout="wide")
+st.set_page_config(page_title="Distill Lab", page_icon=str(Path(__file__).parent / "assets" / "icon.png"), layout="wide")
 _widgets.warm_up()
 _widgets.keep_run_in_address()
 _widgets.style()

@@ -26,6 +26,9 @@ PACKAGES = ("torch", "torchtext", "torchmetrics", "streamlit", "plotly", "pandas
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 for a failed run, 2 for a user's mistake."""
     options = _parser().parse_args(arguments)
+    # OpenMP threads that wait for each other should soon sleep: on a busy machine spinning ones make a step ten times
+    # slower. Read when PyTorch is loaded, which is later.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         status: int = options.command(options)
     except DistillError as error:

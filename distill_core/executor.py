@@ -24,11 +24,6 @@ from distill_core.store import Status, Store
 
 TICK = 0.25
 """Seconds between two looks at the queue."""
-WORKER_ENVIRONMENT = {
-    # Threads that wait for each other must not burn the cores that the pages and other programs need: where a machine
-    # is busy, spinning OpenMP threads make a step many times slower.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
 GRACE = 2.5
 """Seconds that a worker has to stop by itself before it is killed."""
 CLAIM_DELAY = 10.0
@@ -135,7 +130,6 @@ class Executor:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[1],
-            env={**os.environ, **WORKER_ENVIRONMENT},
             start_new_session=True,  # the run outlives a server that is stopped with Ctrl-C
         )
 

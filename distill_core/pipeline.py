@@ -58,7 +58,7 @@ def warm_up() -> None:
     model = classifier.build(ModelConfig(size="XS"), 10, 2)
     logits_BC = model(torch.ones(2, 3, dtype=torch.long), torch.tensor([3, 2]))
     optimizer = torch.optim.Adam(model.parameters())
-    logits_BC.sum().backward()  # type: ignore[no-untyped-call]
+    logits_BC.sum().backward()
     optimizer.step()
 
 

@@ -64,8 +64,6 @@ export default function (component) {
       node.textContent = `The chart cannot be drawn: ${error.message}`;
     },
   );
-  return () => {
-    node._turn = null;
-    if (window.Plotly) window.Plotly.purge(node);
-  };
+  // Plotly's hover timers outlive the node by a moment, so it is purged a little later, and only if it is gone.
+  return () => setTimeout(() => node.isConnected || window.Plotly?.purge(node), 2000);
 }
