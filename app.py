@@ -6,7 +6,9 @@ import streamlit as st
 
 from pages import _widgets
 
-st.set_page_config(page_title="Distill Lab", page_icon=str(Path(__file__).parent / "assets" / "icon.png"), layout="wide")
+st.set_page_config(
+    page_title="Distill Lab", page_icon=str(Path(__file__).parent / "assets" / "icon.png"), layout="wide"
+)
 _widgets.warm_up()
 _widgets.keep_run_in_address()
 _widgets.style()

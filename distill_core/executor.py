@@ -69,7 +69,9 @@ class Executor:
         self._thread.join()
         if self._spare is not None:
             self._spare.kill()
-            self._spare.wait()
+            self._spare.communicate()
+        if self._child is not None:
+            _left_running.append(self._child[1])
 
     def _stop(self, run_id: str) -> None:
         _signal(self.store.status(run_id), signal.SIGTERM)
@@ -154,6 +156,8 @@ def _signal(status: Status, number: signal.Signals) -> None:
             os.kill(status.pid, number)
 
 
+_left_running: list[subprocess.Popen[bytes]] = []
+"""Workers whose executor has closed; a process object that is dropped warns that its process still runs."""
 _executors: dict[Path, Executor] = {}
 _executors_lock = threading.Lock()
 

@@ -88,7 +88,9 @@ def keep_run_in_address() -> None:
         st.query_params["run"] = st.session_state["run"]
     elif "run" in st.query_params:
         try:
-            st.session_state["run"] = store().find_run(st.query_params["run"])
+            run_id = store().find_run(st.query_params["run"])
+            st.session_state["run"] = run_id
+            draft_from(store().config(run_id))
         except DistillError as error:
             del st.query_params["run"]
             st.warning(f"The address names a run that cannot be opened: {error}")
@@ -146,6 +148,26 @@ def choose(section: str, name: str, *, options: Mapping[Any, str] | None = None)
     return st.selectbox(
         info.title, list(words), format_func=words.__getitem__, help=info.description, key=_remember(section, name)
     )
+
+
+def choose_preset() -> None:
+    """Puts the settings of a preset into the controls."""
+    presets = configuration.PRESETS
+    st.selectbox(
+        "Start from a preset",
+        list(presets),
+        index=None,
+        placeholder="as set below",
+        help=" ".join(f"{name}: {preset.description}" for name, preset in presets.items()),
+        key="train.preset",
+        on_change=_take_preset,
+    )
+
+
+def _take_preset() -> None:
+    name = st.session_state["train.preset"]
+    if name is not None:
+        draft_from(configuration.PRESETS[name].config)
 
 
 def choose_size(section: Literal["teacher", "student"], parameters: Mapping[str, int]) -> None:

@@ -18,8 +18,8 @@ from pages._live_chart import live_chart
 
 POLL_SECONDS = 0.5
 DIRECTIONS = {
-    "kl_teacher_student": "teacher‖student (covers all it hears)",
-    "kl_student_teacher": "student‖teacher (keeps to the likely)",
+    "kl_teacher_student": "teacher‖student",
+    "kl_student_teacher": "student‖teacher",
 }
 
 
@@ -39,6 +39,7 @@ def settings() -> None:
 
 
 def _more() -> None:
+    _widgets.choose_preset()
     _widgets.slide("objective", "temperature", 0.5, 10.0, 0.5)
     _widgets.choose("objective", "divergence", options=DIRECTIONS)
     _widgets.number("objective", "student_ce_weight", step=0.5)

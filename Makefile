@@ -1,0 +1,51 @@
+# make run   create .venv, install, start the lab        make check   format, lint, types, rooms
+# make test  the same, then all tests                     make bench   time the hot paths
+# make clean remove .venv and caches                      PORT=8600 make run   another port
+
+PYTHON ?= python3
+PORT ?= 8501
+BIN := .venv/bin
+
+.PHONY: run test check bench clean chromium
+
+run: .venv/run-installed
+	$(BIN)/streamlit run app.py --server.port $(PORT)
+
+test: .venv/dev-installed chromium check
+	$(BIN)/pytest
+
+check: .venv/dev-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev-installed
+	$(BIN)/python -m tests.benchmarks.hot_paths
+
+clean:
+	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: PYTHON=python3.11 make $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && apt-get install -y python3-venv; } || { echo "Python lacks venv; install it, on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/run-installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+.venv/dev-installed: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install -r requirements-dev.txt
+	@touch $@ .venv/run-installed
+
+# A browser for the tests in tests/browser: one that is there, else Debian's if we may install it.
+chromium: .venv/dev-installed
+	@if [ -n "$$($(BIN)/python -m tests.browser.find)" ]; then \
+		true; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update && apt-get install -y chromium chromium-driver; \
+	else \
+		echo "No Chromium: the browser tests will be skipped. Get it with: sudo apt-get install chromium chromium-driver"; \
+	fi

@@ -1,0 +1,150 @@
+"""A person's way through the lab: start a run, watch it, leave and come back, compare, cancel."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from playwright.sync_api import Browser, Page, expect
+
+CHARTS = "document.querySelectorAll('.live-chart.js-plotly-plot')"
+POINTS = f"[...{CHARTS}].reduce((n, c) => n + c.data.reduce((m, t) => m + t.x.length, 0), 0)"
+
+
+def open_train(page: Page, lab: str) -> None:
+    page.goto(lab)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
+
+
+def choose_preset(page: Page, name: str) -> None:
+    page.get_by_text("More", exact=True).click()
+    page.get_by_role("combobox", name="Start from a preset").click()
+    page.get_by_role("option", name=name).click()
+    # The preset has arrived once the sizes have changed.
+    expect(page.get_by_text("0.32 M parameters").or_(page.get_by_text("1.54 M parameters")).first).to_be_visible()
+
+
+def pick(page: Page, group: int, size: str) -> None:
+    page.get_by_test_id("stSidebar").get_by_role("radio", name=size, exact=True).nth(group).click()
+
+
+def small_settings(page: Page) -> None:
+    pick(page, 0, "XS")
+    pick(page, 1, "XS")
+
+
+def test_first_run_from_start_to_two_predictions(page: Page, lab: str) -> None:
+    open_train(page, lab)
+    expect(page.get_by_role("button", name="Start the first run")).to_be_visible()
+    small_settings(page)
+    page.get_by_role("button", name="Start", exact=True).click()
+
+    started = time.monotonic()
+    page.wait_for_function(f"{POINTS} > 0")
+    first_point = time.monotonic() - started
+    assert first_point < 10  # 3 s on a quiet machine; a test machine may be busy
+    seen = page.evaluate(POINTS)
+    page.wait_for_function(f"{POINTS} > {seen}")
+    expect(page).to_have_url(re.compile(r"run="))
+    run = re.search(r"run=[\w-]+-(\w+)", page.url)
+    assert run is not None
+
+    page.get_by_role("link", name="Runs").click()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    page.get_by_role("link", name="Train").click()
+    expect(page.get_by_text(f"run {run[1]}")).to_be_visible()
+    page.wait_for_function(f"{POINTS} > {seen}")
+
+    page.reload()
+    expect(page.get_by_text(f"run {run[1]}")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^(The student|The teacher is)")).first).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+    page.get_by_role("button", name=re.compile("Compare teacher and student")).click()
+    page.get_by_role("textbox", name="Text").fill("a wonderful and moving film")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    answers = page.locator(".lab-answer")
+    expect(answers).to_have_count(2)
+    for index in range(2):
+        expect(answers.nth(index)).to_have_text(re.compile(r"^(fresh|rotten) \d+\.\d %$"))
+    expect(page.get_by_text(re.compile(r"^KL \d\.\d{3} nats$"))).to_be_visible()
+
+
+def test_strange_texts_are_answered_and_shown_as_text(page: Page, lab: str) -> None:
+    page.goto(f"{lab}/compare")
+    box = page.get_by_role("textbox", name="Text")
+    expect(page.get_by_text("Type a text")).to_be_visible()
+    hostile = "<img src=x onerror=window.hacked=1> <script>window.hacked=1</script>"
+    for text, words in (
+        (hostile, "words and signs that they read"),
+        ("zzqx wqzk", "know none of these words"),
+        ("很好看的电影 🎬", "know none of these words"),
+        ("film " * 20_000, "They read the first 256 of 20,000 words"),
+    ):
+        box.fill(text)
+        page.get_by_role("button", name="Compare", exact=True).click()
+        expect(page.get_by_text(words)).to_be_visible()
+        expect(page.locator(".lab-answer")).to_have_count(2)
+    assert page.evaluate("window.hacked") is None
+    box.fill("   ")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_text("Type a text")).to_be_visible()
+
+
+def test_runs_opens_a_run_and_shows_its_charts_again(page: Page, lab: str) -> None:
+    page.goto(f"{lab}/runs")
+    table = page.get_by_test_id("stDataFrame").first
+    expect(table).to_be_visible()
+    table.click(position={"x": 20, "y": 52})
+    expect(page.get_by_role("heading", name=re.compile("^Run "))).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(2)
+
+
+def test_zoom_stays_while_the_chart_grows_in_one_node(page: Page, lab: str) -> None:
+    open_train(page, lab)
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_function(f"{POINTS} > 3")
+    page.evaluate(f"Plotly.relayout({CHARTS}[0], {{'xaxis.range[0]': 0, 'xaxis.range[1]': 7}})")
+    page.evaluate(f"{CHARTS}[0].dataset.mark = 'same'")
+    seen = page.evaluate(POINTS)
+    page.wait_for_function(f"{POINTS} > {seen} + 10")
+    assert page.evaluate(f"{CHARTS}[0].layout.xaxis.range") == [0, 7]
+    assert page.evaluate(f"{CHARTS}[0].dataset.mark") == "same"
+
+
+def test_page_answers_within_a_second_while_training_runs(page: Page, lab: str) -> None:
+    open_train(page, lab)
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    waits = []
+    for size, words in (("L", "3."), ("S", "0.70"), ("L", "3.")):
+        start = time.monotonic()
+        pick(page, 0, size)
+        expect(page.get_by_text(re.compile(rf"^{re.escape(words)}\d* M parameters"))).to_be_visible()
+        waits.append(time.monotonic() - start)
+    assert sorted(waits)[1] < 1.5, waits
+
+
+def test_a_second_browser_sees_the_run_and_cancel_ends_it_for_both(page: Page, browser: Browser, lab: str) -> None:
+    open_train(page, lab)
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_role("button", name="Cancel")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Cancel").click()
+    asked = time.monotonic()
+    for each in (page, other):
+        expect(each.get_by_text("This run was cancelled")).to_be_visible()
+    assert time.monotonic() - asked < 6
+    context.close()
+
+
+def test_every_page_fits_a_phone(browser: Browser, lab: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    phone = context.new_page()
+    for path in ("", "compare", "runs"):
+        phone.goto(f"{lab}/{path}")
+        expect(phone.locator(".lab-title").first).to_be_visible(timeout=30_000)
+        overflow = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, path
+    context.close()

@@ -1,0 +1,172 @@
+"""Runs in processes of their own: order, cancelling, and workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from distill_core import config as configuration
+from distill_core.config import RunConfig
+from distill_core.events import RunCancelled, RunFailed, Step
+from distill_core.executor import Executor, executor_of
+from distill_core.store import Status, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def executor(store: Store) -> Iterator[Executor]:
+    started = Executor(store)
+    yield started
+    for run_id in store.run_ids():
+        started.cancel(run_id)
+    wait(lambda: all(store.status(run_id).over for run_id in store.run_ids()))
+    started.close()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> float:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() < start + seconds, "it did not happen in time"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def long_run(**changes: int) -> RunConfig:
+    return configuration.load(
+        "tiny", settings=["training.epochs=500", *(f"training.{k}={v}" for k, v in changes.items())]
+    )
+
+
+def has_steps(store: Store, run_id: str) -> bool:
+    return any(isinstance(event, Step) for _, event in store.read_events(run_id)[0])
+
+
+def wait_for_steps(store: Store, run_id: str) -> Status:
+    wait(lambda: has_steps(store, run_id))
+    return store.status(run_id)
+
+
+def test_a_submitted_run_finishes_by_itself(executor: Executor, store: Store) -> None:
+    run_id = executor.submit(configuration.load("tiny"))
+    wait(lambda: store.status(run_id).over)
+    assert store.status(run_id).status == "finished", store.status(run_id).error
+    assert store.result(run_id) is not None
+
+
+def test_runs_wait_in_order_and_only_one_works(executor: Executor, store: Store) -> None:
+    first, second, third = (executor.submit(long_run(seed=seed)) for seed in range(3))
+    wait_for_steps(store, first)
+    assert [executor.position(run_id) for run_id in (first, second, third)] == [None, 1, 2]
+    executor.cancel(first)
+    wait_for_steps(store, second)
+    assert store.status(first).status == "cancelled"
+    assert store.status(third).status == "queued"
+    assert executor.position(third) == 1
+
+
+def test_cancel_stops_a_run_within_three_seconds(executor: Executor, store: Store) -> None:
+    run_id = executor.submit(long_run())
+    pid = wait_for_steps(store, run_id).pid
+    assert pid is not None
+    executor.cancel(run_id)
+    assert wait(lambda: store.status(run_id).over) < 3
+    assert store.status(run_id).status == "cancelled"
+    assert not store.is_claimed(run_id)
+    assert isinstance(store.read_events(run_id)[0][-1][1], RunCancelled)
+
+
+def test_a_worker_that_does_not_listen_is_killed_within_three_seconds(executor: Executor, store: Store) -> None:
+    run_id = executor.submit(long_run())
+    pid = wait_for_steps(store, run_id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    executor.cancel(run_id)
+    assert wait(lambda: store.status(run_id).over) < 3
+    assert store.status(run_id).status == "cancelled"
+    wait(lambda: not store.is_claimed(run_id), 3)
+
+
+def test_cancelling_a_waiting_run_leaves_the_others(executor: Executor, store: Store) -> None:
+    first, second = executor.submit(long_run()), executor.submit(long_run(seed=1))
+    executor.cancel(second)
+    assert store.status(second).status == "cancelled"
+    wait_for_steps(store, first)
+    assert store.status(first).status == "running"
+
+
+def test_a_killed_worker_is_reported_and_the_next_run_starts(executor: Executor, store: Store) -> None:
+    first, second = executor.submit(long_run()), executor.submit(long_run(seed=1))
+    pid = wait_for_steps(store, first).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: store.status(first).over)
+    status = store.status(first)
+    assert status.status == "failed"
+    assert status.error is not None
+    assert "-9" in status.error
+    assert isinstance(store.read_events(first)[0][-1][1], RunFailed)
+    wait_for_steps(store, second)
+
+
+def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, store: Store) -> None:
+    store.home.mkdir(parents=True, exist_ok=True)
+    (store.home / "tokens").write_text("a file where a folder belongs")
+    run_id = executor.submit(configuration.load("tiny"))
+    wait(lambda: store.status(run_id).over)
+    status = store.status(run_id)
+    assert status.status == "failed"
+    assert status.error is not None
+    assert "tokens" in status.error
+    assert "Traceback" in (store.run_folder(run_id) / "worker.log").read_text()
+
+
+def test_a_run_outlives_its_server_and_is_found_again(store: Store) -> None:
+    before = Executor(store)
+    run_id = before.submit(configuration.load("tiny", settings=["training.epochs=60"]))
+    wait_for_steps(store, run_id)
+    before.close()
+    after = Executor(store)
+    waiting = after.submit(configuration.load("tiny", settings=["training.seed=3"]))
+    wait(lambda: store.status(waiting).over)
+    after.close()
+    assert [store.status(name).status for name in (run_id, waiting)] == ["finished", "finished"]
+
+
+def test_two_executors_on_one_home_start_a_run_once(store: Store) -> None:
+    executors = [Executor(store), Executor(store)]
+    runs = [
+        executor.submit(configuration.load("tiny", settings=[f"training.seed={n}"]))
+        for n, executor in enumerate(executors)
+    ]
+    wait(lambda: all(store.status(run_id).over for run_id in runs))
+    for executor in executors:
+        executor.close()
+    assert {store.status(run_id).status for run_id in runs} == {"finished"}
+    for run_id in runs:
+        starts = (store.run_folder(run_id) / "events.jsonl").read_text().count('"run_started"')
+        assert starts == 1
+
+
+def test_a_run_whose_process_is_gone_is_reported_at_the_next_start(store: Store) -> None:
+    run_id = store.create_run(configuration.load("tiny"), state="running")
+    store.update_status(run_id, started=time.time() - 60, pid=os.getpid())
+    executor = Executor(store)
+    wait(lambda: store.status(run_id).over)
+    executor.close()
+    assert store.status(run_id).status == "failed"
+    assert "gone" in (store.status(run_id).error or "")
+
+
+def test_a_process_has_one_executor_a_home(store: Store) -> None:
+    executor = executor_of(store)
+    assert executor_of(Store(store.home)) is executor
+    executor.close()

@@ -1,0 +1,339 @@
+"""The training loop: the best epoch is kept, chance is seeded, and somebody is told at a bearable pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_core.config import ModelConfig
+from distill_core.data.batches import Batch, EncodedDataset, EncodedTexts
+from distill_core.errors import Cancelled
+from distill_core.events import Epoch, Event, Pace, StageFinished, StageStarted, Step
+from distill_core.models import classifier
+from distill_core.training import loop
+from distill_core.training.loop import Context, Score, Terms, fit, logits_of, validation_score
+
+
+@dataclass
+class Lesson:
+    """A model with two weights and some dropout, trained on made batches under scripted scores."""
+
+    context: Context
+    epochs: int = 3
+    steps: int = 4
+    seed: int = 0
+    learning_rate: float = 0.1
+    scores: list[float] = field(default_factory=lambda: [0.0] * 100)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 1, bias=False))
+        nn.init.ones_(self.model[1].weight)
+        self.drawn: list[list[int]] = []
+        self.weights_at_score: list[Tensor] = []
+        self.in_training_at_score: list[bool] = []
+        self.weights_at_step: list[Tensor] = []
+
+    @property
+    def weight(self) -> Tensor:
+        return self.model[1].weight.detach().clone()
+
+    def run(self) -> Score:
+        return fit(
+            "lesson",
+            self.model,
+            batches=self._batches,
+            steps_per_epoch=self.steps,
+            loss=self._loss,
+            score=self._score,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            context=self.context,
+        )
+
+    def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
+        order = torch.randperm(self.steps, generator=generator)
+        self.drawn.append(order.tolist())
+        for number in order.tolist():
+            ids = torch.tensor([number, number])
+            yield Batch(ids, torch.ones(2, 1, dtype=torch.long), torch.ones(2, dtype=torch.long), ids)
+
+    def _loss(self, batch: Batch) -> Terms:
+        self.weights_at_step.append(self.weight)
+        loss = self.scale * self.model(torch.ones(2, 2) + batch.ids_B[:, None]).square().mean()
+        return Terms(loss, loss)
+
+    def _score(self) -> Score:
+        self.in_training_at_score.append(self.model.training)
+        self.weights_at_score.append(self.weight)
+        value = self.scores[len(self.weights_at_score) - 1]
+        return Score(value, 1 - value, value)
+
+
+def steps_of(reported: list[Event]) -> list[Step]:
+    return [event for event in reported if isinstance(event, Step)]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands still until a test moves it."""
+    hands = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("distill_core.events.time", SimpleNamespace(monotonic=lambda: hands.now))
+    return hands
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([0.2, 0.9, 0.5], 1), ([0.9, 0.2, 0.5], 0), ([0.1, 0.2, 0.3], 2), ([-9.0, -7.0, -8.0], 1), ([0.5, 0.5, 0.4], 0)],
+)
+def test_fit_keeps_the_weights_of_the_best_epoch(context: Context, scores: list[float], best: int) -> None:
+    lesson = Lesson(context, scores=scores)
+    assert lesson.run().value == scores[best]
+    assert torch.equal(lesson.weight, lesson.weights_at_score[best])
+    others = [weights for epoch, weights in enumerate(lesson.weights_at_score) if epoch != best]
+    assert all(not torch.equal(lesson.weight, weights) for weights in others)
+
+
+def test_fit_scores_and_leaves_the_model_in_evaluation_mode(context: Context) -> None:
+    lesson = Lesson(context)
+    lesson.run()
+    assert lesson.in_training_at_score == [False] * 3
+    assert not lesson.model.training
+
+
+def test_fit_is_the_same_for_a_seed_whatever_came_before(context: Context) -> None:
+    weights, orders = [], []
+    for waste in (1, 7):
+        torch.manual_seed(waste)
+        torch.rand(waste)
+        lesson = Lesson(context, seed=11)
+        lesson.run()
+        weights.append(lesson.weights_at_score)
+        orders.append(lesson.drawn)
+    assert orders[0] == orders[1]
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_the_seed_decides_the_order_of_batches_and_the_dropout(context: Context) -> None:
+    ordered = [Lesson(context, seed=seed, steps=8) for seed in (0, 1)]
+    single = [Lesson(context, seed=seed, steps=1, epochs=8) for seed in (0, 1)]
+    for lesson in (*ordered, *single):
+        lesson.run()
+    assert ordered[0].drawn != ordered[1].drawn
+    assert not torch.equal(single[0].weights_at_score[-1], single[1].weights_at_score[-1])
+
+
+def test_each_epoch_draws_a_new_order(context: Context) -> None:
+    lesson = Lesson(context, steps=10, epochs=2)
+    lesson.run()
+    assert lesson.drawn[0] != lesson.drawn[1]
+
+
+def test_check_is_called_before_each_batch(context: Context) -> None:
+    calls: list[int] = []
+    lesson = Lesson(context)
+    lesson.context = replace(context, check=lambda: calls.append(len(lesson.weights_at_step)))
+    lesson.run()
+    assert calls == list(range(12))
+
+
+def test_cancelled_ends_training_before_the_next_step(context: Context) -> None:
+    def check() -> None:
+        if len(lesson.weights_at_step) == 5:
+            raise Cancelled
+
+    lesson = Lesson(replace(context, check=check))
+    with pytest.raises(Cancelled):
+        lesson.run()
+    assert len(lesson.weights_at_step) == 5
+    assert len(lesson.weights_at_score) == 1
+
+
+def test_learning_rate_falls_linearly(context: Context, reported: list[Event]) -> None:
+    Lesson(context, learning_rate=0.3, epochs=2, steps=5).run()
+    expected = [0.3 * (1 - step / 10) for step in range(10)]
+    assert [step.lr for step in steps_of(reported)] == pytest.approx(expected)
+
+
+def test_the_falling_learning_rate_reaches_the_weights(context: Context) -> None:
+    """Adam's step is at most about the learning rate, so late steps must be short."""
+    lesson = Lesson(context, learning_rate=0.01, epochs=1, steps=50)
+    lesson.model[0].p = 0.0
+    nn.init.constant_(lesson.model[1].weight, 100.0)
+    lesson.run()
+    moved = torch.stack(lesson.weights_at_step).diff(dim=0).abs().amax(dim=(1, 2))
+    assert float(moved[0]) == pytest.approx(0.01, rel=0.01)
+    assert float(moved[24]) == pytest.approx(0.005, rel=0.2)
+    assert float(moved[-1]) < 0.001
+
+
+def test_long_gradients_are_shortened(context: Context) -> None:
+    lesson = Lesson(context, scale=1e6)
+    lesson.model[0].p = 0.0
+    lesson.run()
+    gradient = lesson.model[1].weight.grad
+    assert gradient is not None
+    assert float(gradient.norm()) == pytest.approx(loop.GRADIENT_NORM, rel=1e-3)
+
+
+def test_step_events_number_the_steps_and_count_the_examples(context: Context, reported: list[Event]) -> None:
+    Lesson(context, epochs=2, steps=3).run()
+    steps = steps_of(reported)
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.examples for step in steps] == [2, 4, 6, 8, 10, 12]
+    assert {step.stage for step in steps} == {"lesson"}
+
+
+def test_an_epoch_event_follows_the_steps_of_each_epoch(context: Context, reported: list[Event]) -> None:
+    Lesson(context, epochs=2, steps=2, scores=[0.25, 0.75]).run()
+    assert [type(event) for event in reported] == [Step, Step, Epoch, Step, Step, Epoch]
+    epochs = [event for event in reported if isinstance(event, Epoch)]
+    assert epochs == [Epoch("lesson", 1, "val", 0.25, 0.75), Epoch("lesson", 2, "val", 0.75, 0.25)]
+
+
+@pytest.mark.parametrize("duration", [0.001, 0.03, 0.0999, 0.25])
+def test_at_most_ten_step_events_go_out_in_a_second(
+    context: Context, reported: list[Event], clock: SimpleNamespace, duration: float
+) -> None:
+    times: list[float] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Step):
+            times.append(clock.now)
+
+    def check() -> None:
+        clock.now += duration
+
+    Lesson(replace(context, emit=emit, check=check, pace=Pace()), epochs=1, steps=400).run()
+    busiest = max(sum(1 for other in times if start <= other < start + 1.0) for start in times)
+    assert busiest <= 10
+    assert len(times) >= min(400, 400 * duration / (0.1 + duration))
+
+
+def test_a_step_event_gives_means_over_the_steps_since_the_last(
+    context: Context, reported: list[Event], clock: SimpleNamespace
+) -> None:
+    model = nn.Linear(1, 1)
+    values = iter([1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 99.0])
+
+    def loss(batch: Batch) -> Terms:
+        clock.now += 0.04  # due at steps 1, 4 and 7
+        value = next(values)
+        nothing = 0 * model(torch.ones(1, 1)).sum()
+        return Terms(nothing + 3 * value, nothing + value, nothing + 2 * value)
+
+    batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
+    fit(
+        "lesson",
+        model,
+        batches=lambda generator: iter([batch] * 7),
+        steps_per_epoch=7,
+        loss=loss,
+        score=lambda: Score(0, 0),
+        epochs=1,
+        learning_rate=0.1,
+        seed=0,
+        context=replace(context, pace=Pace()),
+    )
+    steps = steps_of(reported)
+    assert [step.step for step in steps] == [1, 4, 7]
+    assert [step.ce for step in steps] == pytest.approx([1, 5, (20 + 30 + 99) / 3])
+    assert [step.kl for step in steps] == pytest.approx([2, 10, 2 * (20 + 30 + 99) / 3])
+    assert [step.loss for step in steps] == pytest.approx([3, 15, 20 + 30 + 99])
+
+
+def test_a_loss_without_divergence_reports_none(context: Context, reported: list[Event]) -> None:
+    Lesson(context).run()
+    assert {step.kl for step in steps_of(reported)} == {None}
+
+
+# Stages
+
+
+def test_a_stage_reports_its_start_and_its_end(context: Context, reported: list[Event]) -> None:
+    with context.stage("finetune", 12) as outcome:
+        assert reported == [StageStarted("finetune", 12)]
+        outcome.accuracy = 0.75
+    finished = reported[-1]
+    assert isinstance(finished, StageFinished)
+    assert (finished.stage, finished.accuracy) == ("finetune", 0.75)
+    assert finished.seconds == outcome.seconds > 0
+
+
+def test_a_stage_that_fails_is_not_reported_as_finished(context: Context, reported: list[Event]) -> None:
+    with pytest.raises(Cancelled), context.stage("distil", 3):
+        raise Cancelled
+    assert reported == [StageStarted("distil", 3)]
+
+
+# Evaluation
+
+
+@pytest.fixture
+def model(encoded: EncodedDataset) -> classifier.TextClassifier:
+    torch.manual_seed(2)
+    return classifier.build(ModelConfig(size="XS", dropout=0.5), len(encoded.vocabulary), 2)
+
+
+def test_logits_of_answers_in_the_order_of_the_texts_without_dropout(
+    model: classifier.TextClassifier, encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 7)
+    model.train()
+    logits_NC = logits_of(model, encoded.train, context)
+    assert not model.training
+    for row in range(len(encoded.train)):
+        alone = encoded.train.gather(torch.tensor([row]))
+        with torch.no_grad():
+            expected_BC = model(alone.tokens_BT, alone.lengths_B)
+        torch.testing.assert_close(logits_NC[row : row + 1], expected_BC, rtol=0, atol=1e-5)
+
+
+def test_logits_of_can_be_used_in_later_training(
+    model: classifier.TextClassifier, encoded: EncodedDataset, context: Context
+) -> None:
+    logits_NC = logits_of(model, encoded.val, context)
+    assert logits_NC.dtype == torch.float32
+    assert not logits_NC.requires_grad
+    assert not logits_NC.is_inference()
+
+
+@pytest.mark.parametrize("asked", ["tick", "check"])
+def test_logits_of_calls_back_once_a_batch(
+    model: classifier.TextClassifier,
+    encoded: EncodedDataset,
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+) -> None:
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 5)
+    calls: list[str] = []
+
+    def call() -> None:
+        calls.append(asked)
+
+    hooks: dict[str, Callable[[], None]] = {"tick": lambda: None, "check": lambda: None, asked: call}
+    logits_of(model, encoded.val, replace(context, check=hooks["check"]), tick=hooks["tick"])
+    assert len(calls) == 4
+
+
+def test_validation_score_is_accuracy_and_mean_cross_entropy(context: Context) -> None:
+    class Fixed(nn.Module):
+        """Says class 1 with logit 2 for texts that begin with token 1, else class 0 with logit 1."""
+
+        def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+            first = (tokens_BT[:, 0] == 1).float()
+            return torch.stack([1 - first, 2 * first], dim=1)
+
+    texts = EncodedTexts.of(range(4), [[1, 5, 5], [2], [1], [2, 2]], [1, 0, 0, 0])
+    reached = validation_score(Fixed(), texts, context)
+    expected = F.cross_entropy(torch.tensor([[0.0, 2.0], [1, 0], [0, 2], [1, 0]]), torch.tensor([1, 0, 0, 0]))
+    assert reached.value == reached.accuracy == 0.75
+    assert reached.ce == pytest.approx(float(expected))
