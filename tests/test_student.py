@@ -109,14 +109,16 @@ def test_cached_logits_are_never_changed(
 
 @every_kind
 def test_the_student_comes_nearer_to_its_teacher(
-    encoded: EncodedDataset, taught: SampleLogits, context: Context, kind: Divergence
+    encoded: EncodedDataset, taught: SampleLogits, context: Context, reported: list[Event], kind: Divergence
 ) -> None:
     objective = ObjectiveConfig(student_ce_weight=0, beta=2, temperature=1, divergence=kind)
     teacher_NC = taught.of_ids(encoded.train.ids_N)
     before = fidelity(logits_of(start(encoded), encoded.train, context), teacher_NC)
     student = distilled(encoded, taught, context, objective, epochs=30)
     after = fidelity(logits_of(student, encoded.train, context), teacher_NC)
-    assert after["kl"] < 0.75 * before["kl"]
+    kl = [event.kl for event in reported if isinstance(event, Step) and event.kl is not None]
+    assert sum(kl[-6:]) < 0.6 * sum(kl[:6])
+    assert after["kl"] < before["kl"]
     assert after["agreement"] > before["agreement"]
 
 

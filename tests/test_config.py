@@ -1,0 +1,334 @@
+"""Settings: what is refused and in which words, and what stays the same through JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from distill_core import config as configuration
+from distill_core.config import PRESETS, DataConfig, ObjectiveConfig, RunConfig, digest, load, parse
+from distill_core.errors import ConfigError
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    name: field.annotation
+    for name, field in RunConfig.model_fields.items()
+    if field.annotation is not None  # what every section has
+}
+FIELDS = [(section, name) for section, model in SECTIONS.items() for name in model.model_fields]
+every_field = pytest.mark.parametrize(("section", "name"), FIELDS, ids=[f"{s}.{n}" for s, n in FIELDS])
+
+
+def field_of(section: str, name: str) -> FieldInfo:
+    return SECTIONS[section].model_fields[name]
+
+
+def bounds(field: FieldInfo) -> dict[str, Any]:
+    """The bounds of a field by their names: ge, gt, le, lt."""
+    return {
+        limit: getattr(item, limit)
+        for item in field.metadata
+        for limit in ("ge", "gt", "le", "lt")
+        if getattr(item, limit, None) is not None
+    }
+
+
+def is_float(field: FieldInfo) -> bool:
+    return field.annotation is float
+
+
+def values_of(field: FieldInfo) -> st.SearchStrategy[Any]:
+    """Every value that a field allows."""
+    limits = bounds(field)
+    if get_origin(field.annotation) is Literal:
+        return st.sampled_from(get_args(field.annotation))
+    if field.annotation is bool:
+        return st.booleans()
+    if is_float(field):
+        return st.floats(
+            limits.get("ge", limits.get("gt")),
+            limits.get("le", limits.get("lt")),
+            exclude_min="gt" in limits,
+            exclude_max="lt" in limits,
+        )
+    numbers = st.integers(limits["ge"], limits.get("le", 10**6))
+    return numbers if field.annotation is int else st.none() | numbers
+
+
+configs = st.fixed_dictionaries(
+    {
+        section: st.fixed_dictionaries(
+            {}, optional={name: values_of(field) for name, field in model.model_fields.items()}
+        )
+        for section, model in SECTIONS.items()
+    }
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def reordered(value: Any, chance: random.Random) -> Any:
+    """The same JSON value with the keys of all objects in another order."""
+    if isinstance(value, dict):
+        keys = list(value)
+        chance.shuffle(keys)
+        return {key: reordered(value[key], chance) for key in keys}
+    return [reordered(item, chance) for item in value] if isinstance(value, list) else value
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(values)
+    return str(caught.value)
+
+
+# Through JSON
+
+
+@given(values=configs)
+def test_json_round_trip_gives_the_same_configuration_and_digest(values: dict[str, Any]) -> None:
+    config = parse(values)
+    copy = parse(json.loads(config.to_json()))
+    assert copy == config
+    assert copy.digest() == config.digest()
+
+
+@given(values=configs, seed=st.integers(0, 100))
+def test_digest_depends_on_values_not_on_the_order_of_keys(values: dict[str, Any], seed: int) -> None:
+    assert parse(reordered(values, random.Random(seed))).digest() == parse(values).digest()
+
+
+@given(value=json_values, seed=st.integers(0, 100))
+def test_digest_of_any_json_ignores_the_order_of_keys(value: Any, seed: int) -> None:
+    found = digest(value)
+    assert digest(reordered(value, random.Random(seed))) == found
+    assert len(found) == 16
+    assert set(found) <= set("0123456789abcdef")
+
+
+@every_field
+def test_every_setting_changes_the_digest(section: str, name: str) -> None:
+    default = field_of(section, name).default
+    options = get_args(field_of(section, name).annotation) if isinstance(default, str) else (not default,)
+    if not isinstance(default, str | bool):
+        options = (0.5 if is_float(field_of(section, name)) and default != 0.5 else 77,)
+    digests = {parse({section: {name: value}}).digest() for value in (default, *options)}
+    assert len(digests) == len({default, *options})
+
+
+def test_a_whole_number_and_the_same_float_have_one_digest() -> None:
+    assert parse({"objective": {"beta": 1}}).digest() == parse({"objective": {"beta": 1.0}}).digest()
+
+
+def test_digest_is_the_same_in_another_process() -> None:
+    code = "from distill_core.config import RunConfig; print(RunConfig().digest())"
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=Path(configuration.__file__).parents[1],
+    )
+    assert found.stdout.strip() == RunConfig().digest()
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = RunConfig()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.training = config.training  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        config.objective.beta = 3.0  # type: ignore[misc]
+
+
+# Fields
+
+
+@every_field
+def test_every_field_tells_a_person_what_it_is(section: str, name: str) -> None:
+    field = field_of(section, name)
+    assert field.title
+    assert field.description
+    assert field.description.endswith(".")
+    assert field.title != name
+
+
+@every_field
+def test_every_error_names_field_value_and_remedy(section: str, name: str) -> None:
+    message = refusal({section: {name: {"no": "such"}}})
+    assert message.startswith(f"{section}.{name} must be ")
+    said, _, remedy = message.partition(", got {'no': 'such'}; ")
+    assert remedy
+    assert len(said) > len(f"{section}.{name} must be ")
+    assert "Input" not in message
+
+
+@every_field
+def test_every_number_is_held_to_its_bounds(section: str, name: str) -> None:
+    field = field_of(section, name)
+    limits = bounds(field)
+    if not limits:
+        assert field.annotation is bool or get_origin(field.annotation) is Literal, "a number needs bounds"
+        return
+    assert isinstance(field.json_schema_extra, dict)
+    step = 1e-9 if is_float(field) else 1
+    beyond = {"ge": -step, "gt": 0, "le": step * 1e6 if is_float(field) else step, "lt": 0}
+    for limit, bound in limits.items():
+        outside = bound + beyond[limit]
+        message = refusal({section: {name: outside}})
+        assert message.startswith(f"{section}.{name} must be ")
+        assert message.endswith(f", got {outside!r}; {field.json_schema_extra['hint']}")
+        if limit in ("ge", "le"):
+            assert getattr(getattr(parse({section: {name: bound}}), section), name) == bound
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("objective.temperature=0", "objective.temperature must be greater than 0, got 0; try 1 to 8"),
+        ("objective.temperature=-1.0", "objective.temperature must be greater than 0, got -1.0; try 1 to 8"),
+        ("objective.beta=many", "must be valid number, unable to parse string as a number, got 'many'; try 0.5 to 5"),
+        ("objective.beta=NaN", "objective.beta must be finite number, got nan; try 0.5 to 5"),
+        ("objective.beta=1e999", "objective.beta must be finite number, got inf; try 0.5 to 5"),
+        ("objective.beta=null", "objective.beta must be valid number, got None; try 0.5 to 5"),
+        ("training.seed=1.5", "got 1.5; try 0"),
+        ("training.epochs=0", "training.epochs must be greater than or equal to 1, got 0; try 3 to 20"),
+        ("training.baseline=perhaps", "training.baseline must be valid boolean"),
+        ("teacher.size=XXL", "teacher.size must be 'XS', 'S', 'M', 'L' or 'XL', got 'XXL'; see its default in presets"),
+        ("data.train_limit=3", "got 3; try 1000, or leave it out to use all"),
+        ("data.name=[1]", "data.name must be 'rotten_tomatoes', got [1]; see its default in presets"),
+        ("objective.betta=1", "objective.betta is not a setting, got 1; did you mean objective.beta?"),
+        ("trainning.seed=1", "trainning is not a setting, got {'seed': 1}; did you mean training?"),
+        ("qqq.zzz=1", "; the sections are data, teacher, student, objective, training"),
+        ("teacher.bidirectional.x=1", "teacher.bidirectional.x is not a setting, got 1; did you mean"),
+        ("beta=2", "--set must read section.field=value, got 'beta=2'; try objective.beta=2"),
+        ("objective.beta", "--set must read section.field=value, got 'objective.beta'; try objective.beta=2"),
+        (".beta=2", "--set must read section.field=value, got '.beta=2'; try objective.beta=2"),
+        ("", "--set must read section.field=value, got ''; try objective.beta=2"),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_helpful_line(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(settings=[setting])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", list(SECTIONS))
+def test_extra_fields_are_refused_with_a_suggestion(section: str) -> None:
+    known = next(iter(SECTIONS[section].model_fields))
+    message = refusal({section: {f"{known}s": 5}})
+    assert message == f"{section}.{known}s is not a setting, got 5; did you mean {section}.{known}?"
+
+
+def test_a_teachers_field_is_no_setting_of_the_student() -> None:
+    assert "student.pretrain is not a setting, got True; " in refusal({"student": {"pretrain": True}})
+
+
+def test_a_section_that_is_no_object_is_refused() -> None:
+    assert refusal({"objective": 5}).startswith("objective must be valid dictionary or instance of ObjectiveConfig")
+
+
+# Presets, files and settings
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_parses_to_itself_and_says_what_it_is_for(name: str) -> None:
+    assert load(name) == PRESETS[name].config
+    assert PRESETS[name].description.endswith(".")
+
+
+def test_the_default_preset_is_the_default_configuration() -> None:
+    assert load() == RunConfig() == PRESETS["quick"].config
+
+
+def test_the_article_preset_is_the_articles_objective() -> None:
+    config = load("article")
+    assert config.objective == ObjectiveConfig(
+        student_ce_weight=1, beta=1, temperature=1, divergence="kl_student_teacher"
+    )
+    assert not (config.teacher.bidirectional or config.student.bidirectional)
+
+
+def test_presets_differ() -> None:
+    assert len({preset.config.digest() for preset in PRESETS.values()}) == len(PRESETS)
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match=r"preset must be one of quick, .*, got 'fast'; try quick"):
+        load("fast")
+
+
+def test_load_overlays_the_file_on_the_preset_and_the_settings_on_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"training": {"epochs": 9, "seed": 4}, "objective": {"beta": 3}}), encoding="utf-8")
+    config = load("tiny", file, ["training.seed=5", "student.size=S", "training.seed=6", "data.unlabelled_limit=null"])
+    assert (config.training.epochs, config.training.seed) == (9, 6)
+    assert (config.objective.beta, config.student.size) == (3, "S")
+    assert config.data == DataConfig(train_limit=400, unlabelled_limit=None)
+    assert config.teacher == PRESETS["tiny"].config.teacher
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("teacher.pretrain=false", False),
+        ("teacher.pretrain=true", True),
+        ("teacher.learning_rate=1e-4", 1e-4),
+        ("teacher.pooling=last", "last"),
+        ('teacher.pooling="last"', "last"),
+    ],
+)
+def test_a_setting_is_json_or_plain_text(setting: str, value: object) -> None:
+    field = setting.partition("=")[0].removeprefix("teacher.")
+    assert getattr(load(settings=[setting]).teacher, field) == value
+
+
+def test_load_leaves_the_presets_as_they_are() -> None:
+    before = PRESETS["tiny"].config.to_json()
+    load("tiny", settings=["training.epochs=7"])
+    assert PRESETS["tiny"].config.to_json() == before
+
+
+def test_a_file_written_by_to_json_can_be_loaded_on_any_preset(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(PRESETS["article"].config.to_json(), encoding="utf-8")
+    assert load("tiny", file) == PRESETS["article"].config
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff\xfe{}", "is not JSON"),
+        (b"[1]", "must hold an object, got list"),
+        (b"3", "must hold an object, got int"),
+        (b'{"training": {"epochs": 0}}', "training.epochs must be greater than or equal to 1, got 0"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "own.json"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file=file)
+    assert says in str(caught.value)
+    assert "; " in str(caught.value)
+
+
+def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.json' cannot be read: No such file or directory; check the path"):
+        load(file=tmp_path / "absent.json")
