@@ -16,9 +16,9 @@ from distill_core.events import History, stages_of
 from distill_core.models.sizes import recurrent_parameters, widths
 from distill_core.store import Store
 
-STEP_COST = 25e6
+STEP_COST = 2e8
 """Multiply-adds that take as long as what every training step costs besides them."""
-DEFAULT_RATE = 8e9
+DEFAULT_RATE = 4e10
 """Multiply-adds a second, until a run has shown this machine's own rate."""
 PAST_RUNS = 20
 
@@ -72,7 +72,7 @@ def work_by_stage(config: RunConfig, profile: Profile) -> dict[str, float]:
         "cache": recurrent_parameters(teacher) * every_text * profile.mean_tokens["train"] + 10 * STEP_COST,
         "baseline": training.epochs * student_epoch,
         "distil": training.epochs * student_epoch,
-        "test": 400 * STEP_COST,
+        "test": 250 * STEP_COST,
     }
     return {stage: work[stage] for stage in stages_of(config)}
 

@@ -15,6 +15,8 @@ COLOURS = {"teacher": TEACHER, "student": STUDENT, "baseline": BASELINE}
 ROLE_OF = {"pretrain": "teacher", "finetune": "teacher", "baseline": "baseline", "distil": "student"}
 HEIGHT = 340
 MAX_POINTS = 1000
+CHART_CONFIG = {"displaylogo": False, "showSendToCloud": False}
+"""What the buttons over a chart offer: nothing that leaves the browser."""
 
 LOSS_TITLES = {
     "pretrain": "Teacher reading: loss of the next word",
@@ -24,14 +26,14 @@ LOSS_TITLES = {
 }
 
 
-def loss_figure(history: History, config: RunConfig, stage: str) -> go.Figure:
-    """The losses of a stage, step by step (nats)."""
+def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go.Figure:
+    """The losses of a stage, step by step (nats); the total in `ink`, the colour of text."""
     progress = history.progress.get(stage)
     figure = _figure("step", "nats")
     if progress is None or not progress.curve:
         return _note(figure, "The first numbers are on their way")
     if stage == "distil":
-        _add_student_losses(figure, progress, config)
+        _add_student_losses(figure, progress, config, ink)
     else:
         role = ROLE_OF[stage]
         dash = "dash" if role == "baseline" else "solid"
@@ -41,7 +43,7 @@ def loss_figure(history: History, config: RunConfig, stage: str) -> go.Figure:
     return figure
 
 
-def _add_student_losses(figure: go.Figure, progress: StageProgress, config: RunConfig) -> None:
+def _add_student_losses(figure: go.Figure, progress: StageProgress, config: RunConfig, ink: str) -> None:
     curve, objective = progress.curve, config.objective
     weight = objective.beta * objective.temperature**2
     squared = "·T²" if objective.temperature != 1 else ""
@@ -49,7 +51,7 @@ def _add_student_losses(figure: go.Figure, progress: StageProgress, config: RunC
     _add_line(
         figure, f"β{squared}·KL", curve, [weight * (step.kl or 0.0) for step in curve], colour=KL, dash="dot", width=2
     )
-    _add_line(figure, "total", curve, [step.loss for step in curve], colour=None, dash="solid", width=1.5)
+    _add_line(figure, "total", curve, [step.loss for step in curve], colour=ink, dash="solid", width=1.5)
 
 
 def _add_line(
@@ -58,7 +60,7 @@ def _add_line(
     curve: Sequence[Step],
     values: Sequence[float | None],
     *,
-    colour: str | None,
+    colour: str,
     dash: str,
     width: float,
 ) -> None:
@@ -132,8 +134,8 @@ def probability_figure(probabilities: Mapping[str, float], role: str) -> go.Figu
             hovertemplate="%{y}: %{x:.1%}<extra></extra>",
         )
     )
-    figure.update_layout(height=60 + 42 * len(labels), margin={"l": 10, "r": 10, "t": 10, "b": 30}, bargap=0.35)
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", fixedrange=True, dtick=0.25)
+    figure.update_layout(height=60 + 42 * len(labels), margin={"l": 10, "r": 32, "t": 10, "b": 30}, bargap=0.35)
+    figure.update_xaxes(range=[0, 1.001], tickformat=".0%", fixedrange=True, dtick=0.25)
     figure.update_yaxes(autorange="reversed", fixedrange=True, automargin=True)
     return figure
 

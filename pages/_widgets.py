@@ -282,9 +282,18 @@ def title(text: str, note: str = "") -> None:
 
 def run_note(status: Status, history: History) -> str:
     """Which run this is and where it computes."""
+    return " · ".join(part for part in (f"run {short(status.run_id)}", place(history)) if part)
+
+
+def place(history: History) -> str:
+    """Where a run computes, and in which numbers."""
     device = "GPU" if history.device == "cuda" else history.device.upper()
-    parts = [f"run {short(status.run_id)}", device, history.precision]
-    return " · ".join(part for part in parts if part)
+    return " · ".join(part for part in (device, history.precision) if part)
+
+
+def ink() -> str:
+    """The colour of text in the person's theme."""
+    return "#EDEDED" if st.context.theme.type == "dark" else "#1B1B1B"
 
 
 def stage_line(history: History, stages: tuple[str, ...], over: bool) -> None:

@@ -76,7 +76,7 @@ def details(run_id: str) -> None:
     store = _widgets.store()
     status, config, result = store.status(run_id), store.config(run_id), store.result(run_id)
     history = _widgets.history_of(run_id)
-    _widgets.title(f"Run {short(run_id)}", _widgets.run_note(status, history))
+    _widgets.title(f"Run {short(run_id)}", _widgets.place(history))
     _widgets.stage_line(history, history.stages, status.over)
     if result is not None:
         for sentence in verdict(result):
@@ -125,10 +125,12 @@ def _charts(run_id: str) -> None:
     left, right = st.columns(2)
     with left:
         st.markdown(f"**{_figures.LOSS_TITLES[stage]}**")
-        st.plotly_chart(_figures.loss_figure(history, config, stage), key="runs.loss")
+        st.plotly_chart(
+            _figures.loss_figure(history, config, stage, _widgets.ink()), key="runs.loss", config=_figures.CHART_CONFIG
+        )
     with right:
         st.markdown("**Accuracy on validation texts**")
-        st.plotly_chart(_figures.accuracy_figure(history, config), key="runs.accuracy")
+        st.plotly_chart(_figures.accuracy_figure(history, config), key="runs.accuracy", config=_figures.CHART_CONFIG)
 
 
 def _figures_table(result: dict[str, Any]) -> pd.DataFrame:

@@ -120,9 +120,11 @@ def watch_live(run_id: str) -> None:
 
 def progress_row(status: Status, history: History, config: RunConfig) -> None:
     """How far the run is, and the way out."""
-    if status.over:
-        return
     left, right = st.columns([5, 1], vertical_alignment="center")
+    if status.over:
+        words, took = _widgets.STATUS_WORDS[status.status], (status.ended or 0.0) - (status.started or status.created)
+        left.progress(1.0 if status.status == "finished" else 0.0, text=f"{words} after {_widgets.duration(took)}")
+        return
     with left:
         if status.status == "queued":
             position = _widgets.executor().position(status.run_id)
@@ -156,7 +158,10 @@ def charts(run_id: str, history: History, config: RunConfig, *, live: bool) -> N
     """Loss at the left, accuracy at the right."""
     stage = _shown_stage(history, config)
     left, right = st.columns(2)
-    loss, accuracy = _figures.loss_figure(history, config, stage), _figures.accuracy_figure(history, config)
+    loss, accuracy = (
+        _figures.loss_figure(history, config, stage, _widgets.ink()),
+        _figures.accuracy_figure(history, config),
+    )
     for column, name, figure, heading in (
         (left, "loss", loss, _figures.LOSS_TITLES[stage]),
         (right, "accuracy", accuracy, "Accuracy on validation texts"),
@@ -166,7 +171,7 @@ def charts(run_id: str, history: History, config: RunConfig, *, live: bool) -> N
             if live:
                 live_chart(figure, key=f"train.{name}.{run_id}.{stage}", label=heading)
             else:
-                st.plotly_chart(figure, key=f"train.done.{name}", config={"displaylogo": False})
+                st.plotly_chart(figure, key=f"train.done.{name}", config=_figures.CHART_CONFIG)
 
 
 def _shown_stage(history: History, config: RunConfig) -> str:

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from distill_core.config import DataConfig
 from distill_core.data import sources
@@ -50,7 +48,7 @@ def test_no_film_stands_on_two_sides(reviews: Dataset, raw: pd.DataFrame) -> Non
 
 def test_sides_are_about_eighty_ten_and_ten_percent(reviews: Dataset) -> None:
     shares = [len(split) / 12_752 for split in splits(reviews)]
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.04)
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
 
 
 def test_there_are_12752_labelled_texts_and_none_twice(reviews: Dataset) -> None:
@@ -73,9 +71,9 @@ def test_ids_are_unique_across_splits(reviews: Dataset) -> None:
 
 def test_ids_and_labels_stay_the_same_from_version_to_version(reviews: Dataset) -> None:
     facts = json.dumps([[split.ids, split.labels] for split in splits(reviews)])
-    assert [len(split) for split in splits(reviews)] == [10_613, 1_138, 1_001]
+    assert [len(split) for split in splits(reviews)] == [10_219, 1_288, 1_245]
     assert (
-        hashlib.sha256(facts.encode()).hexdigest() == "ed6082b66d389e00d128507ddd212b3ac6a96ffa6b03552a564fcde58e276fb0"
+        hashlib.sha256(facts.encode()).hexdigest() == "9588194742ec80aad55a5741ab190715c301979bd67963da65dfdb84e5ff3ea3"
     )
 
 
@@ -88,10 +86,12 @@ def test_each_text_has_the_label_of_its_row(reviews: Dataset, raw: pd.DataFrame)
 
 
 def test_unlabelled_texts_are_the_plots(reviews: Dataset, raw: pd.DataFrame) -> None:
-    assert set(reviews.unlabelled) == set(raw["text"][raw["category"] == "plot"].str.strip())
+    plots = set(raw["text"][raw["category"] == "plot"].str.strip())
+    assert plots - set(reviews.unlabelled) == {""}
+    assert set(reviews.unlabelled) < plots
 
 
-@pytest.mark.parametrize("limit", [10, 400, 10_612])
+@pytest.mark.parametrize("limit", [10, 400, 10_218])
 def test_a_limit_draws_the_same_texts_in_their_old_order(reviews: Dataset, limit: int) -> None:
     config = DataConfig(train_limit=limit, unlabelled_limit=7)
     limited = load(config)
@@ -121,13 +121,6 @@ def test_a_limit_beyond_the_texts_there_are_takes_all(reviews: Dataset) -> None:
     assert load(DataConfig(train_limit=10**6, unlabelled_limit=10**6)) == reviews
 
 
-@given(groups=st.lists(st.text(max_size=8), unique=True, max_size=10))
-def test_a_group_always_falls_on_the_same_side(groups: list[str]) -> None:
-    sides = [sources._side_of(group) for group in groups]
-    assert set(sides) <= {"train", "val", "test"}
-    assert [sources._side_of(group) for group in reversed(groups)] == sides[::-1]
-
-
 def test_the_package_that_carries_the_data_is_never_imported() -> None:
     code = (
         "import sys; from distill_core.config import DataConfig; from distill_core.data import sources; "
@@ -140,7 +133,7 @@ def test_the_package_that_carries_the_data_is_never_imported() -> None:
         check=True,
         cwd=Path(sources.__file__).parents[2],
     )
-    assert done.stdout.split() == ["10613", "False"]
+    assert done.stdout.split() == ["10219", "False"]
     assert done.stderr == ""
 
 

@@ -41,7 +41,7 @@ def pretrain(
 
     Only the embedding goes on to the classifier. LSTM states that have learned to tell the next word reach their
     extremes somewhere in every text, so that the largest of them say little: on `rotten_tomatoes` teachers that kept
-    the LSTMs too were worse than teachers without any pre-training (README has the figures).
+    the LSTMs too were worse than teachers without any pre-training (CHANGELOG has the figures).
 
     Returns:
         Seconds it took.

@@ -35,12 +35,6 @@ function themed(layout, node) {
   };
 }
 
-function coloured(traces, text) {
-  return traces.map((trace) =>
-    trace.line && !trace.line.color ? { ...trace, line: { ...trace.line, color: text } } : trace,
-  );
-}
-
 export default function (component) {
   const { data, parentElement } = component;
   const node = parentElement.querySelector(".live-chart");
@@ -52,9 +46,9 @@ export default function (component) {
     (Plotly) => {
       if (node._turn !== current || !node.isConnected) return;
       node.removeAttribute("aria-busy");
-      const layout = themed(data.spec.layout, node);
-      Plotly.react(node, coloured(data.spec.data, layout.font.color), layout, {
+      Plotly.react(node, data.spec.data, themed(data.spec.layout, node), {
         displaylogo: false,
+        showSendToCloud: false,
         responsive: true,
         modeBarButtonsToRemove: ["select2d", "lasso2d"],
       });

@@ -1,0 +1,259 @@
+"""Events: there and back through a line of JSON, at a pace, and folded into a history."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill_core.config import RunConfig, parse
+from distill_core.events import (
+    STAGES,
+    Epoch,
+    Event,
+    History,
+    Pace,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    Step,
+    Warned,
+    decode,
+    encode,
+    stages_of,
+)
+
+KINDS: tuple[type[Event], ...] = get_args(Event)
+NAMES = {
+    RunStarted: "run_started",
+    StageStarted: "stage_started",
+    Step: "step",
+    Epoch: "epoch",
+    StageFinished: "stage_finished",
+    Warned: "warning",
+    RunFinished: "run_finished",
+    RunFailed: "run_failed",
+    RunCancelled: "run_cancelled",
+}
+finite = st.floats(allow_nan=False)
+values_by_type: dict[str, st.SearchStrategy[Any]] = {
+    "str": st.text(),
+    "int": st.integers(),
+    "bool": st.booleans(),
+    "float": finite,
+    "float | None": st.none() | finite,
+    "tuple[str, ...]": st.lists(st.text(), max_size=4).map(tuple),
+}
+
+
+def events_of(kind: type[Event]) -> st.SearchStrategy[Event]:
+    fields = {field.name: values_by_type[str(field.type)] for field in dataclasses.fields(kind)}
+    return st.builds(kind, **fields)
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+any_event = st.one_of([events_of(kind) for kind in KINDS])
+
+
+@every_kind
+@given(data=st.data())
+def test_every_kind_of_event_survives_its_line(kind: type[Event], data: st.DataObject) -> None:
+    event = data.draw(events_of(kind))
+    line = encode(event)
+    decoded = decode(line)
+    assert "\n" not in line
+    assert decoded is not None
+    assert decoded[1] == event
+    assert type(decoded[1]) is kind
+
+
+@every_kind
+@given(data=st.data())
+def test_a_line_names_its_kind_and_time_beside_the_fields(kind: type[Event], data: st.DataObject) -> None:
+    event = data.draw(events_of(kind))
+    values = json.loads(encode(event))
+    assert values["event"] == NAMES[kind]
+    assert values["time"] == pytest.approx(time.time(), abs=60)
+    assert set(values) == {"event", "time", *(field.name for field in dataclasses.fields(kind))}
+
+
+def test_the_time_of_a_line_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill_core.events.time", SimpleNamespace(time=lambda: 1234.56789))
+    assert decode(encode(RunFinished())) == (1234.568, RunFinished())
+
+
+@given(event=any_event, share=st.floats(0, 1, exclude_max=True))
+def test_a_torn_line_is_no_event(event: Event, share: float) -> None:
+    line = encode(event)
+    assert decode(line[: int(share * len(line))]) is None
+
+
+@given(event=any_event, share=st.floats(0, 1, exclude_min=True))
+def test_the_rest_of_a_torn_line_is_no_event(event: Event, share: float) -> None:
+    line = encode(event)
+    assert decode(line[max(int(share * len(line)), 1) :]) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "null",
+        "3",
+        "[]",
+        '"step"',
+        "{}",
+        '{"event": "run_finished"}',
+        '{"time": 1.0}',
+        '{"event": "run_finished", "time": "noon"}',
+        '{"event": "run_finished", "time": null}',
+        '{"event": "coffee_break", "time": 1.0}',
+        '{"event": ["step"], "time": 1.0}',
+        '{"event": "run_failed", "time": 1.0}',
+        '{"event": "run_finished", "time": 1.0, "from": "a later version"}',
+        "Traceback (most recent call last):",
+    ],
+)
+def test_an_unknown_line_is_no_event(line: str) -> None:
+    assert decode(line) is None
+
+
+@given(line=st.text())
+def test_no_line_of_text_breaks_a_reader(line: str) -> None:
+    assert decode(line) is None
+
+
+# Stages
+
+
+@pytest.mark.parametrize(
+    ("values", "left_out"),
+    [
+        ({}, set()),
+        ({"teacher": {"pretrain": False}}, {"pretrain"}),
+        ({"training": {"baseline": False}}, {"baseline"}),
+        ({"teacher": {"pretrain": False}, "training": {"baseline": False}}, {"pretrain", "baseline"}),
+    ],
+)
+def test_a_configuration_decides_which_stages_there_are(values: dict[str, Any], left_out: set[str]) -> None:
+    stages = stages_of(parse(values))
+    assert set(STAGES) - set(stages) == left_out
+    assert list(stages) == [stage for stage in STAGES if stage in stages]
+
+
+# Pace
+
+
+@given(waits=st.lists(st.floats(0, 0.3), min_size=1, max_size=200))
+def test_pace_lets_at_most_ten_events_a_second_through(waits: list[float]) -> None:
+    pace, now, sent = Pace(), 50.0, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill_core.events.time", SimpleNamespace(monotonic=lambda: now))
+        for wait in waits:
+            now += wait
+            if pace.due():
+                sent.append(now)
+    assert sent[0] == 50.0 + waits[0], "the first goes out at once"
+    assert max(sum(1 for other in sent if start <= other < start + 1) for start in sent) <= 10
+
+
+def test_pace_lets_the_next_event_through_after_a_tenth_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=10.0)
+    monkeypatch.setattr("distill_core.events.time", SimpleNamespace(monotonic=lambda: clock.now))
+    pace, answers = Pace(), []
+    for clock.now in (10.0, 10.05, 10.0999, 10.11, 10.2, 10.22, 99.0, 99.0):
+        answers.append(pace.due())
+    assert answers == [True, False, False, True, False, True, True, False]
+
+
+# History
+
+STEPS = [Step("finetune", number, 8 * number, 0.7, None, 0.7 - number / 10, 1e-3) for number in (1, 2, 3)]
+STARTED = RunStarted("run", ("finetune", "cache"), "cpu", "float32")
+
+
+def test_an_empty_history_knows_nothing() -> None:
+    history = History()
+    assert (history.stages, history.progress, history.warnings, history.current) == ((), {}, [], None)
+
+
+def test_history_folds_events_by_stage() -> None:
+    history = History()
+    epoch = Epoch("finetune", 1, "val", 0.75, 0.5)
+    history.feed([(1.0, STARTED), (2.0, StageStarted("finetune", 10)), (3.0, STEPS[0]), (4.0, STEPS[1])])
+    assert (history.stages, history.device, history.precision) == (("finetune", "cache"), "cpu", "float32")
+    assert history.current == "finetune"
+    stage = history.progress["finetune"]
+    assert (stage.steps, stage.started, stage.done, stage.updated, stage.fraction) == (10, 2.0, 2, 4.0, 0.2)
+    assert not stage.finished
+    history.feed([(5.0, epoch), (6.0, StageFinished("finetune", 4.5, 0.75)), (6.5, Warned("slow"))])
+    assert stage.curve == STEPS[:2]
+    assert stage.epochs == [epoch]
+    assert (stage.seconds, stage.accuracy, stage.finished, stage.fraction) == (4.5, 0.75, True, 1.0)
+    assert history.warnings == ["slow"]
+    assert history.current is None
+
+
+def test_history_tells_cached_stages_from_worked_ones() -> None:
+    history = History()
+    history.feed([(1.0, StageStarted("cache", 0, cached=True)), (1.0, StageFinished("cache", 0.0))])
+    assert history.progress["cache"].cached
+    assert history.progress["cache"].fraction == 1.0
+    history.feed([(2.0, StageStarted("distil", 5))])
+    assert not history.progress["distil"].cached
+    assert history.current == "distil"
+
+
+def test_a_stage_without_steps_is_at_its_beginning() -> None:
+    history = History()
+    history.feed([(1.0, StageStarted("cache", 0))])
+    assert history.progress["cache"].fraction == 0.0
+
+
+def test_steps_without_a_loss_move_the_stage_and_draw_no_curve() -> None:
+    history = History()
+    history.feed([(1.0, StageStarted("cache", 4)), (2.0, Step("cache", 3, 768, None, None, None, None))])
+    assert history.progress["cache"].fraction == 0.75
+    assert history.progress["cache"].curve == []
+
+
+def test_events_of_a_stage_that_never_began_are_ignored() -> None:
+    history = History()
+    history.feed([(1.0, STEPS[0]), (2.0, Epoch("finetune", 1, "val", 0.5, 0.6)), (3.0, StageFinished("finetune", 1.0))])
+    assert history.progress == {}
+
+
+@pytest.mark.parametrize("end", [RunFinished(), RunFailed("out of memory"), RunCancelled()])
+def test_the_end_of_a_run_leaves_what_was_reported(end: Event) -> None:
+    history = History()
+    history.feed([(1.0, STARTED), (2.0, StageStarted("finetune", 10)), (3.0, STEPS[0]), (4.0, end)])
+    assert history.progress["finetune"].done == 1
+
+
+@given(cut=st.integers(0, 7))
+def test_history_is_the_same_however_its_events_arrive(cut: int) -> None:
+    events: list[tuple[float, Event]] = [
+        (1.0, STARTED),
+        (2.0, StageStarted("finetune", 3)),
+        *((3.0 + row, step) for row, step in enumerate(STEPS)),
+        (7.0, StageFinished("finetune", 5.0, 0.5)),
+        (8.0, Warned("odd")),
+    ]
+    whole, parts = History(), History()
+    whole.feed(events)
+    parts.feed(events[:cut])
+    parts.feed(events[cut:])
+    assert parts == whole
+
+
+def test_every_stage_of_the_default_run_is_known() -> None:
+    assert stages_of(RunConfig()) == STAGES
