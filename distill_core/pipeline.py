@@ -120,10 +120,11 @@ def obtain_teacher(job: Job) -> Teaching:
     if folder is None:
         model, logits, seconds = train_teacher(job)
         folder = job.store.publish("teachers", key, lambda path: _write_teacher(path, job.config, model, logits))
-    else:
-        _report_cached(job)
     saved = load_file(folder / "logits.safetensors")
-    return Teaching(folder / "model.safetensors", SampleLogits(saved["ids_N"], saved["logits_NC"]), seconds)
+    logits = SampleLogits(saved["ids_N"], saved["logits_NC"])
+    if not seconds:
+        _report_cached(job, logits)
+    return Teaching(folder / "model.safetensors", logits, seconds)
 
 
 def train_teacher(job: Job) -> tuple[TextClassifier, SampleLogits, dict[str, float]]:
@@ -137,11 +138,12 @@ def train_teacher(job: Job) -> tuple[TextClassifier, SampleLogits, dict[str, flo
     return model, logits, seconds
 
 
-def _report_cached(job: Job) -> None:
+def _report_cached(job: Job, logits: SampleLogits) -> None:
+    accuracy = metrics.accuracy(logits.of_ids(job.data.val.ids_N), job.data.val.labels_N)
     stages = stages_of(job.config)
     for stage in stages[: stages.index("cache") + 1]:
         job.context.emit(StageStarted(stage, 0, cached=True))
-        job.context.emit(StageFinished(stage, 0.0))
+        job.context.emit(StageFinished(stage, 0.0, None if stage == "pretrain" else accuracy))
 
 
 def _write_teacher(folder: Path, config: RunConfig, model: TextClassifier, logits: SampleLogits) -> None:

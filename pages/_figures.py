@@ -99,8 +99,16 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
     if distil is not None and distil.epochs:
         _add_epochs(figure, "student", distil.epochs, role="student", dash="solid", width=3.5)
     figure.update_xaxes(range=[0.5, epochs + 0.5], dtick=max(1, epochs // 10))
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(tickformat=".0%", range=_accuracy_range(figure))
     return figure if figure.data else _note(figure, "Accuracy appears after the first epoch on labels")
+
+
+def _accuracy_range(figure: go.Figure) -> list[float]:
+    """All values with some air around them, at least ten points high: the scale must not magnify noise."""
+    values = [value for trace in figure.data for value in trace.y] or [0.5]
+    middle, half = (min(values) + max(values)) / 2, max((max(values) - min(values)) * 0.6, 0.05)
+    top = min(middle + half, 1.005)
+    return [max(top - 2 * half, 0.0), top]
 
 
 def _teacher_level(history: History) -> float | None:

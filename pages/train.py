@@ -95,7 +95,7 @@ def welcome() -> None:
         if st.button("Start the first run", type="primary", icon=":material/play_arrow:", key="train.first"):
             _widgets.choose_run(_widgets.executor().submit(_widgets.drafted_config()))
             st.rerun()
-        st.caption("The choices at the left decide what is trained. These are good ones to begin with.")
+        st.caption("The choices in the sidebar decide what is trained. These are good ones to begin with.")
 
 
 def watch(run_id: str) -> None:
@@ -190,7 +190,7 @@ def outcome(status: Status) -> None:
         if st.button("Compare teacher and student on your own text", type="primary", key="train.compare"):
             st.switch_page("pages/compare.py")
     elif status.status == "cancelled":
-        st.info("This run was cancelled. Start another one at the left; a teacher that was ready stays ready.")
+        st.info("This run was cancelled. Start another one in the sidebar; a teacher that was ready stays ready.")
     else:
         st.error(f"This run failed: {status.error or 'it left no message'}")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill_core.analysis.metrics import CALIBRATION_BINS, accuracy, fidelity, paired_margin, quality
+from distill_core.analysis.metrics import accuracy, fidelity, paired_margin, quality
 
 
 def logits_for(*probabilities: list[float]) -> Tensor:
@@ -31,7 +31,7 @@ def answered(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
 def reference_ece(logits_NC: Tensor, labels_N: Tensor) -> float:
     probabilities = logits_NC.double().softmax(dim=1).numpy()
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels_N.numpy()
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = np.minimum((confidence * 15).astype(int), 14)
     gaps = [
         (bins == number).mean() * abs(confidence[bins == number].mean() - correct[bins == number].mean())
         for number in set(bins)

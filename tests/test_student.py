@@ -19,6 +19,7 @@ from distill_core.models.classifier import TextClassifier, build
 from distill_core.pipeline import Job
 from distill_core.store import Store
 from distill_core.training.loop import Context, logits_of
+from distill_core.training.losses import divergence
 from distill_core.training.student import distil, train_baseline
 
 TRAINING = TrainingConfig(epochs=3, learning_rate=2e-2, batch_size=8, seed=3)
@@ -183,6 +184,26 @@ def test_reported_loss_is_the_weighted_sum_of_its_reported_parts(
         assert step.ce is not None
         assert step.kl is not None
         assert step.loss == pytest.approx(0.5 * step.ce + 3 * 4 * step.kl, rel=1e-4)
+
+
+@every_kind
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_reported_kl_is_the_divergence_at_the_objectives_temperature(
+    encoded: EncodedDataset,
+    taught: SampleLogits,
+    context: Context,
+    reported: list[Event],
+    kind: Divergence,
+    temperature: float,
+) -> None:
+    model = start(encoded)
+    model.dropout.p = 0.0
+    student_NC, teacher_NC = logits_of(model, encoded.train, context), taught.of_ids(encoded.train.ids_N)
+    everything_at_once = TRAINING.model_copy(update={"epochs": 1, "batch_size": len(encoded.train)})
+    objective = ObjectiveConfig(temperature=temperature, divergence=kind)
+    distil(model, encoded, taught, objective, everything_at_once, context=context)
+    expected = float(divergence(student_NC, teacher_NC, kind, temperature))
+    assert [event.kl for event in reported if isinstance(event, Step)] == [pytest.approx(expected, rel=1e-4)]
 
 
 def test_the_baseline_learns_and_hears_no_teacher(
