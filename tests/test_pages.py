@@ -12,8 +12,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from distill_core import config as configuration
+from distill_core.config import StudentConfig
+from distill_core.data.profile import Profile
 from distill_core.events import RunFailed
 from distill_core.executor import executor_of
+from distill_core.models.sizes import parameter_count
 from distill_core.store import Store
 from distill_core.worker import work
 
@@ -84,7 +87,10 @@ def test_train_shows_parameters_and_time_for_the_chosen_sizes(home: Store) -> No
     app.session_state["train.student.size"] = "XL"
     app.run()
     assert not app.exception
-    assert "0.71 M parameters" in text_of(app)
+    profile = Profile.read(next((home.home / "tokens").iterdir()))
+    expected = parameter_count(StudentConfig(size="XL"), profile.vocabulary, len(profile.labels))
+    assert f"{expected / 1e6:.2f} M parameters" in text_of(app)
+    assert text_of(app) != before
 
 
 def test_every_control_of_train_is_explained(home: Store) -> None:
