@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from distill_core.errors import DistillError
 from pages import _widgets
 
 st.set_page_config(
@@ -20,4 +21,7 @@ page = st.navigation(
     ],
     position="top",
 )
-page.run()
+try:
+    page.run()
+except DistillError as error:
+    st.error(str(error))

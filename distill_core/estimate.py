@@ -6,12 +6,15 @@ say how many of those this machine does in a second at that stage.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from distill_core import keys
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.data.profile import Profile
+from distill_core.errors import DistillError
 from distill_core.events import History, stages_of
 from distill_core.models.sizes import recurrent_parameters, widths
 from distill_core.store import Store
@@ -42,15 +45,21 @@ def teacher_is_cached(config: RunConfig, store: Store) -> bool:
 def learned_rates(store: Store, profile: Profile) -> Mapping[str, float]:
     """Multiply-adds a second at each stage: medians over the latest runs that finished here on data of this kind."""
     seen: dict[str, list[float]] = {}
-    for run_id in store.run_ids()[-PAST_RUNS:]:
-        result = store.result(run_id)
-        if result is None:
-            continue
-        work = work_by_stage(store.config(run_id), profile)
-        for stage, seconds in result["seconds"].items():
+    for config, seconds_by_stage in itertools.islice(_finished(store), PAST_RUNS):
+        work = work_by_stage(config, profile)
+        for stage, seconds in seconds_by_stage.items():
             if seconds > 0 and stage in work:
                 seen.setdefault(stage, []).append(work[stage] / seconds)
     return {stage: statistics.median(rates) for stage, rates in seen.items()}
+
+
+def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float]]]:
+    """Configuration and seconds of each finished run that can be read, latest first."""
+    for run_id in reversed(store.run_ids()):
+        with contextlib.suppress(DistillError, KeyError):
+            result = store.result(run_id)
+            if result is not None:
+                yield store.config(run_id), result["seconds"]
 
 
 def work_by_stage(config: RunConfig, profile: Profile) -> dict[str, float]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from distill_core.config import RunConfig
+from distill_core.errors import RunError
 from distill_core.events import RunCancelled, RunFailed
 from distill_core.store import Status, Store
 
@@ -106,12 +107,16 @@ class Executor:
         """Runs that are not over, oldest first."""
         found = []
         for run_id in self.store.run_ids():
-            if run_id not in self._over:
+            if run_id in self._over:
+                continue
+            try:
                 status = self.store.status(run_id)
-                if status.over:
-                    self._over.add(run_id)
-                else:
-                    found.append(status)
+            except RunError:  # a folder that cannot be read must not keep others from running
+                continue
+            if status.over:
+                self._over.add(run_id)
+            else:
+                found.append(status)
         return sorted(found, key=lambda status: (status.created, status.run_id))
 
     def _start_next(self) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from filelock import FileLock, Timeout
 
@@ -119,7 +119,10 @@ class Store:
 
     def status(self, run_id: str) -> Status:
         """Where a run stands now."""
-        return Status(**_load(self.run_folder(run_id) / "status.json"))
+        try:
+            return Status(**_load(self.run_folder(run_id) / "status.json"))
+        except TypeError as error:
+            raise RunError(f"status.json of {run_id!r} has other fields ({error}); the run cannot be read") from None
 
     def update_status(self, run_id: str, **changes: Any) -> Status:
         """Changes some fields of a run's status; a run that is over stays as it ended."""
@@ -158,6 +161,8 @@ class Store:
 
     def is_claimed(self, run_id: str) -> bool:
         """Whether a living process works on a run. A dead one's claim ends with it, so process ids never mislead."""
+        if not self._claim_file(run_id).is_file():
+            return False
         lock = FileLock(self._claim_file(run_id), timeout=0)
         try:
             with lock:
@@ -213,7 +218,9 @@ class Store:
     @contextmanager
     def event_log(self, run_id: str) -> Iterator[events.Emit]:
         """Appends events to a run, each visible to readers at once."""
-        with (self.run_folder(run_id) / "events.jsonl").open("a", encoding="utf-8") as file:
+        with (self.run_folder(run_id) / "events.jsonl").open("a+b") as file:
+            if file.tell() and not _ends_with_newline(file):
+                file.write(b"\n")  # a line that a dying process left torn must not swallow the next one
             yield lambda event: _append(file, events.encode(event))
 
     def read_events(self, run_id: str, offset: int = 0) -> tuple[list[tuple[float, events.Event]], int]:
@@ -264,8 +271,13 @@ def _ends(run_id: str, name: str) -> bool:
     return len(name) >= 3 and run_id.endswith(name)
 
 
-def _append(file: TextIO, line: str) -> None:
-    file.write(line + "\n")
+def _ends_with_newline(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _append(file: BinaryIO, line: str) -> None:
+    file.write(line.encode() + b"\n")
     file.flush()
 
 

@@ -113,7 +113,19 @@ def chosen_run() -> str | None:
 
 def finished_runs() -> list[str]:
     """Runs whose models can answer, latest first."""
-    return [run_id for run_id in reversed(store().run_ids()) if store().result(run_id) is not None]
+    return [run_id for run_id in reversed(store().run_ids()) if _state(run_id) == "finished"]
+
+
+def is_open(run_id: str) -> bool:
+    """Whether a run waits or works."""
+    return _state(run_id) in ("queued", "running")
+
+
+def _state(run_id: str) -> str | None:
+    try:
+        return store().status(run_id).status
+    except DistillError:
+        return None
 
 
 # What a run has reported

@@ -10,6 +10,7 @@ import streamlit as st
 
 from distill_core.analysis.verdict import verdict
 from distill_core.data.sources import SOURCES
+from distill_core.errors import DistillError
 from distill_core.store import short
 from pages import _figures, _widgets
 
@@ -48,6 +49,13 @@ def table(run_ids: list[str]) -> str | None:
 
 
 def _row(run_id: str) -> dict[str, Any]:
+    try:
+        return _readable_row(run_id)
+    except DistillError:
+        return {"Run": short(run_id), "Status": "Unreadable"}
+
+
+def _readable_row(run_id: str) -> dict[str, Any]:
     status, config = _widgets.store().status(run_id), _widgets.store().config(run_id)
     result = _widgets.store().result(run_id)
 
@@ -170,5 +178,5 @@ known = _widgets.store().run_ids()
 if not known:
     nothing_yet()
 else:
-    busy = any(not _widgets.store().status(run_id).over for run_id in known)
+    busy = any(_widgets.is_open(run_id) for run_id in known)
     st.fragment(overview, run_every=POLL_SECONDS if busy else None, key="runs.live")()

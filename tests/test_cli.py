@@ -45,7 +45,7 @@ def first(home: Path) -> dict[str, Any]:
 def test_run_reports_what_the_contract_promises(first: dict[str, Any]) -> None:
     assert {"run_id", "device", "precision", "dataset", "seed", "sizes", "retention", "gain"} <= first.keys()
     assert first["status"] == "finished"
-    assert first["sizes"] == {"train": 400, "val": 1138, "test": 1001, "classes": 2}
+    assert first["sizes"] == {"train": 400, "val": 1288, "test": 1245, "classes": 2}
     of_all = {"architecture", "parameters", "bytes", "latency_ms", "val_accuracy", "test_accuracy", "macro_f1", "ece"}
     assert of_all | {"nll"} <= first["teacher"].keys()
     for role in ("student", "baseline"):

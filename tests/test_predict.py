@@ -121,7 +121,6 @@ def test_an_empty_text_is_refused_with_its_value_and_a_remedy(predictor: Predict
     assert str(caught.value) == f"text must not be empty, got {text!r}; type a sentence"
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="predict([]) fails in EncodedTexts.gather")
 def test_no_texts_get_no_answers(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
 

@@ -169,9 +169,6 @@ def test_a_file_inside_a_package_is_read_without_running_the_package(
     assert "quiet_package" not in sys.modules
 
 
-@pytest.mark.xfail(
-    strict=True, raises=(OSError, EOFError), reason="a missing or broken data file is not turned into a DataError"
-)
 @pytest.mark.parametrize("files", [{}, {"texts.csv.bz2": b"torn"}], ids=["missing", "broken"])
 def test_a_missing_or_broken_file_is_a_data_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
@@ -181,11 +178,6 @@ def test_a_missing_or_broken_file_is_a_data_error(
         sources._read_packaged_csv("broken_package", "texts.csv.bz2")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=importlib.metadata.PackageNotFoundError,
-    reason="a run asks for the fingerprint first, so a user without the package never reads load()'s DataError",
-)
 def test_the_fingerprint_of_a_missing_package_is_a_data_error() -> None:
     source = Source("Title", "Description.", "no-such-package", lambda: load(DataConfig()))
     with pytest.raises(DataError, match="no-such-package"):

@@ -236,7 +236,6 @@ def test_an_unreadable_file_is_a_run_error_that_names_it(
     assert str(caught.value).endswith("; the run cannot be read")
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="Status(**values) meets fields that it does not know")
 @pytest.mark.parametrize("content", ["{}", '{"run_id": "a", "status": "queued", "created": 1, "later_version": 2}'])
 def test_a_status_with_other_fields_is_a_run_error(store: Store, run_id: str, content: str) -> None:
     store.write_text(run_id, "status.json", content)
@@ -465,11 +464,6 @@ def test_lines_that_are_no_events_are_skipped(store: Store, run_id: str) -> None
     assert offset == len(content)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="event_log appends to a torn line, so that the next event is lost with it",
-)
 def test_an_event_after_a_torn_line_is_not_lost(store: Store, run_id: str) -> None:
     log_of(store, run_id).write_text(encode(EVENTS[0])[:20], encoding="utf-8")
     store.end_run(run_id, RunFailed("the worker is gone"))
@@ -544,7 +538,6 @@ def test_a_run_that_is_over_cannot_be_claimed(
     assert not store.is_claimed(run_id)
 
 
-@pytest.mark.xfail(strict=True, reason="the lock file is created together with a folder for the unknown run")
 def test_asking_about_an_unknown_run_leaves_nothing_behind(store: Store) -> None:
     assert not store.is_claimed("nowhere")
     assert not store.run_folder("nowhere").exists()

@@ -189,6 +189,7 @@ def test_reported_loss_is_the_weighted_sum_of_its_reported_parts(
 @every_kind
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_reported_kl_is_the_divergence_at_the_objectives_temperature(
+    *,
     encoded: EncodedDataset,
     taught: SampleLogits,
     context: Context,

@@ -117,7 +117,6 @@ def test_equal_answers_without_any_spread_are_no_difference() -> None:
     assert "no difference" in against_baseline(0.0, margin=0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="a gain that rounds to zero is printed as -0.0 points")
 def test_no_verdict_speaks_of_minus_zero_points() -> None:
     assert "-0.0" not in against_baseline(-0.0004)
 

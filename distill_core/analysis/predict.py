@@ -67,6 +67,8 @@ class Predictor:
         for text in texts:
             if not text.strip():
                 raise DataError(f"text must not be empty, got {text!r}; type a sentence")
+        if not texts:
+            return []
         encoded = EncodedTexts.of(
             range(len(texts)),
             [self.vocabulary.encode(text, self.max_tokens) for text in texts],

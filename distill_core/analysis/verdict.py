@@ -42,7 +42,7 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
     gain, margin = result["gain"], result["gain_margin"]
     if gain is None:
         return ["No baseline was trained, so nobody can say whether the teacher helped."]
-    points, spread = 100 * gain, f"±{100 * margin:.1f}"
+    points, spread = round(100 * gain, 1) + 0.0, f"±{100 * margin:.1f}"
     if gain > margin:
         return [f"The teacher helped: {points:.1f} points better than the same student alone ({spread})."]
     if gain < -margin:

@@ -8,7 +8,7 @@ import importlib.util
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 import pandas as pd
@@ -53,7 +53,10 @@ class Source:
 
     def fingerprint(self) -> str:
         """Changes when the content may have changed."""
-        return f"{self.package}=={version(self.package)}"
+        try:
+            return f"{self.package}=={version(self.package)}"
+        except PackageNotFoundError:
+            raise _missing(self.package) from None
 
 
 def load(config: DataConfig) -> Dataset:
@@ -90,10 +93,18 @@ def _read_packaged_csv(package: str, file: str) -> pd.DataFrame:
     """A CSV file inside an installed package, whose code is found but not run."""
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise DataError(f"data package {package!r} is not installed; run pip install -r requirements.txt")
+        raise _missing(package)
     unexecuted = importlib.util.module_from_spec(spec)
-    with importlib.resources.as_file(importlib.resources.files(unexecuted) / file) as path:
-        return pd.read_csv(path, keep_default_na=False)
+    try:
+        with importlib.resources.as_file(importlib.resources.files(unexecuted) / file) as path:
+            return pd.read_csv(path, keep_default_na=False)
+    except (OSError, EOFError, ValueError) as error:
+        remedy = "run pip install --force-reinstall -r requirements.txt"
+        raise DataError(f"data file {file!r} of package {package!r} cannot be read ({error}); {remedy}") from error
+
+
+def _missing(package: str) -> DataError:
+    return DataError(f"data package {package!r} is not installed; run pip install -r requirements.txt")
 
 
 def _sides(groups: pd.Series) -> pd.Series:

@@ -29,7 +29,8 @@ class Vocabulary:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
-        self._ids = {token: number for number, token in enumerate(self.tokens)}
+        # A text that spells "<pad>" out means no padding.
+        self._ids = {token: number for number, token in enumerate(self.tokens) if number != PAD_ID}
 
     @classmethod
     def build(cls, tokenized: Iterable[Sequence[str]], *, min_frequency: int, max_size: int) -> Vocabulary:
