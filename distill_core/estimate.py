@@ -100,19 +100,24 @@ def remaining(history: History, expected: Mapping[str, float]) -> tuple[float, f
     A stage under way is judged by its own speed once enough of it is done; stages to come by what was expected,
     corrected by how this run's stages have compared with their expectation so far.
     """
-    spent, left, planned = 0.0, 0.0, 0.0
+    done = {stage: history.progress[stage].seconds or 0.0 for stage in expected if _is_done(history, stage)}
+    planned = sum(expected[stage] for stage in done)
+    pace = sum(done.values()) / planned if planned > 0 else 1.0
+    spent, left = sum(done.values()), 0.0
     for stage, seconds in expected.items():
+        if stage in done:
+            continue
         progress = history.progress.get(stage)
         if progress is None:
-            left += seconds
-        elif progress.seconds is not None:
-            spent += progress.seconds
-            planned += seconds
+            left += pace * seconds
         else:
             elapsed = max(progress.updated - progress.started, 0.0)
-            by_speed = elapsed / progress.fraction if progress.fraction > 0 else seconds
+            by_speed = elapsed / progress.fraction if progress.fraction > 0 else pace * seconds
             trust = min(progress.fraction * 4, 1.0)
-            total = max(trust * by_speed + (1 - trust) * seconds, elapsed)
             spent += elapsed
-            left += total - elapsed
+            left += max(trust * by_speed + (1 - trust) * pace * seconds - elapsed, 0.0)
     return spent / max(spent + left, 1e-9), left
+
+
+def _is_done(history: History, stage: str) -> bool:
+    return stage in history.progress and history.progress[stage].finished

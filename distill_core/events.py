@@ -132,7 +132,7 @@ def decode(line: str) -> tuple[float, Event] | None:
         kind: Callable[..., Event] = _KINDS[values.pop("event")]
         when = float(values.pop("time"))
         return when, kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

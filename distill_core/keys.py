@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,4 +32,4 @@ def code_version(*packages: str) -> str:
     """Hash of the source text of some of our packages, so that what old code computed is not taken for new."""
     folder = Path(__file__).parent
     files = sorted(file for package in packages for file in (folder / package).glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    return digest([[str(file.relative_to(folder)), file.read_text(encoding="utf-8")] for file in files])

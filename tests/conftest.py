@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distill_core.data.sources import Split
     from distill_core.training.loop import Context
 
-settings.register_profile("lab", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("lab", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("lab")
 
 NOUNS = ("film", "plot", "cast", "scene", "ending", "music", "story", "camera")

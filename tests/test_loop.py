@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -314,14 +314,17 @@ def test_logits_of_calls_back_once_a_batch(
     asked: str,
 ) -> None:
     monkeypatch.setattr(loop, "EVALUATION_BATCH", 5)
-    calls: list[str] = []
+    calls: list[int] = []
 
-    def call() -> None:
-        calls.append(asked)
+    def call(texts: int = 0) -> None:
+        calls.append(texts)
 
-    hooks: dict[str, Callable[[], None]] = {"tick": lambda: None, "check": lambda: None, asked: call}
-    logits_of(model, encoded.val, replace(context, check=hooks["check"]), tick=hooks["tick"])
+    check = call if asked == "check" else context.check
+    tick = call if asked == "tick" else (lambda texts: None)
+    logits_of(model, encoded.val, replace(context, check=check), tick=tick)
     assert len(calls) == 4
+    if asked == "tick":
+        assert sum(calls) == len(encoded.val)
 
 
 def test_validation_score_is_accuracy_and_mean_cross_entropy(context: Context) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ class EncodedTexts:
         """Packs texts that are token ids already."""
         lengths = torch.tensor([0, *(len(numbers) for numbers in token_ids)])
         flat = torch.tensor([number for numbers in token_ids for number in numbers], dtype=torch.int32)
-        return cls(torch.tensor(ids), torch.tensor(labels), flat, lengths.cumsum(0))
+        numbers_of = partial(torch.tensor, dtype=torch.long)
+        return cls(numbers_of(ids), numbers_of(labels), flat, lengths.cumsum(0))
 
     def __len__(self) -> int:
         return len(self.ids_N)

@@ -50,6 +50,8 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_width, padding_idx=PAD_ID)
         nn.init.normal_(self.embedding.weight, std=0.1)
+        with torch.no_grad():
+            self.embedding.weight[PAD_ID] = 0.0
         self.directions = nn.ModuleList(
             nn.LSTM(embedding_width, hidden_width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
             for _ in range(2 if bidirectional else 1)

@@ -153,12 +153,12 @@ def _mean(values: list[Tensor]) -> float:
 
 
 def logits_of(
-    model: nn.Module, texts: EncodedTexts, context: Context, *, tick: Callable[[], None] = lambda: None
+    model: nn.Module, texts: EncodedTexts, context: Context, *, tick: Callable[[int], None] = lambda texts: None
 ) -> Tensor:
     """Logits `[N, C]` of all texts, in their order, without dropout; float32 on the CPU.
 
     Args:
-        tick: called after each batch.
+        tick: called after each batch with its number of texts.
     """
     model.eval()
     order, parts = [], []
@@ -168,7 +168,7 @@ def logits_of(
         with torch.inference_mode(), context.compute.autocast():
             parts.append(model(moved.tokens_BT, moved.lengths_B).float().cpu())
         order.append(rows)
-        tick()
+        tick(len(rows))
     gathered = torch.cat(parts)
     logits_NC = torch.empty_like(gathered)
     logits_NC[torch.cat(order)] = gathered

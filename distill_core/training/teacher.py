@@ -117,13 +117,13 @@ def cache_logits(model: TextClassifier, data: EncodedDataset, context: Context) 
     No label is read, so the test split stays closed.
     """
     splits = (data.train, data.val, data.test)
-    steps, done = sum(batch_count(texts, EVALUATION_BATCH) for texts in splits), 0
+    steps, done, examples = sum(batch_count(texts, EVALUATION_BATCH) for texts in splits), 0, 0
 
-    def tick() -> None:
-        nonlocal done
-        done += 1
+    def tick(texts: int) -> None:
+        nonlocal done, examples
+        done, examples = done + 1, examples + texts
         if context.pace.due():
-            context.emit(Step("cache", done, done * EVALUATION_BATCH, None, None, None, None))
+            context.emit(Step("cache", done, examples, None, None, None, None))
 
     with context.stage("cache", steps) as outcome:
         logits = SampleLogits.of([(texts, logits_of(model, texts, context, tick=tick)) for texts in splits])
