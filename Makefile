@@ -21,7 +21,7 @@ check: .venv/dev-installed
 	$(BIN)/lint-imports
 
 bench: .venv/dev-installed
-	$(BIN)/python -m tests.benchmarks.hot_paths
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m tests.benchmarks.hot_paths
 
 clean:
 	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import config as configuration
+from distill_core import openmp
 from distill_core.analysis.verdict import verdict
 from distill_core.errors import DistillError
 from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
@@ -26,9 +27,7 @@ PACKAGES = ("torch", "torchtext", "torchmetrics", "streamlit", "plotly", "pandas
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 for a failed run, 2 for a user's mistake."""
     options = _parser().parse_args(arguments)
-    # OpenMP threads that wait for each other should soon sleep: on a busy machine spinning ones make a step ten times
-    # slower. Read when PyTorch is loaded, which is later.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    openmp.sleep_soon()
     try:
         status: int = options.command(options)
     except DistillError as error:

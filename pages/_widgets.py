@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import streamlit as st
 
 from distill_core import config as configuration
-from distill_core import keys
+from distill_core import keys, openmp
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
@@ -58,6 +58,7 @@ def executor() -> Executor:
 @cache
 def warm_up() -> None:
     """Starts the executor, and loads PyTorch in the background so that the first question is answered at once."""
+    openmp.sleep_soon()
     executor()
     threading.Thread(target=_load_torch, name="warm-up", daemon=True).start()
 
