@@ -21,7 +21,19 @@ from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageSt
 from distill_core.store import Store, home_folder
 from distill_core.worker import work
 
-PACKAGES = ("torch", "torchtext", "torchmetrics", "streamlit", "plotly", "pandas", "pydantic", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchtext",
+    "transformers",
+    "torchmetrics",
+    "scipy",
+    "streamlit",
+    "plotly",
+    "pandas",
+    "pydantic",
+    "safetensors",
+    "datasets",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     store = Store(options.home)
     if options.run_id is None:
-        config = configuration.load(options.preset, options.config, options.set)
+        settings = [*options.set, *([] if options.seeds is None else [f"training.seeds={options.seeds}"])]
+        config = configuration.load(options.preset, options.config, settings)
         run_id = store.create_run(config, state="running")
     else:
         run_id = _assigned_run(options.run_id, store)
@@ -116,9 +129,10 @@ def _summary(result: dict[str, Any]) -> list[str]:
     for role in ("teacher", "baseline", "student"):
         model = result[role]
         if model is not None:
+            parameters = "" if model["parameters"] is None else f"{model['parameters']:,}"
+            latency = "" if model["latency_ms"] is None else f"{model['latency_ms']:.2f}"
             lines.append(
-                f"{role:10}{model['test_accuracy']:>9.1%}{model['parameters']:>12,}{model['latency_ms']:>11.2f}"
-                f"   {model['architecture']}"
+                f"{role:10}{model['test_accuracy']:>9.1%}{parameters:>12}{latency:>11}   {model['architecture']}"
             )
     return [*lines, *verdict(result)]
 
@@ -163,24 +177,24 @@ def _presets(options: argparse.Namespace) -> int:
         {"name": name, "description": preset.description, "config": preset.config.model_dump(mode="json")}
         for name, preset in presets.items()
     ]
-    return _answer(options, rows, [f"{name:10} {preset.description}" for name, preset in presets.items()])
+    return _answer(options, rows, [f"{name:16} {preset.description}" for name, preset in presets.items()])
 
 
 def _datasets(options: argparse.Namespace) -> int:
-    rows = _found_datasets()
+    rows = _found_datasets(Store(options.home))
     lines = [f"{row['name']:18}{'found' if row['found'] else 'missing':9}{row['description']}" for row in rows]
     return _answer(options, rows, lines)
 
 
-def _found_datasets() -> list[dict[str, Any]]:
-    from distill_core.data.sources import SOURCES
+def _found_datasets(store: Store) -> list[dict[str, Any]]:
+    from distill_core.data.sources import SOURCES, found
 
     return [
         {
             "name": name,
             "title": source.title,
             "description": source.description,
-            "found": _version(source.package) is not None,
+            "found": found(name, store.data_folder) is not None,
         }
         for name, source in SOURCES.items()
     ]
@@ -197,7 +211,7 @@ def _doctor(options: argparse.Namespace) -> int:
         "precision": compute.precision,
         "cores": device.use_all_cores(),
         "home": str(Store(options.home).home),
-        "data": {row["name"]: row["found"] for row in _found_datasets()},
+        "data": {row["name"]: row["found"] for row in _found_datasets(Store(options.home))},
     }
     lines = [f"{name:10} {_flat(value)}" for name, value in found.items()]
     return _answer(options, found, lines)
@@ -236,6 +250,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, metavar="FILE", help="overlay settings from a JSON file")
     run.add_argument(
         "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="overlay one setting; repeatable"
+    )
+    run.add_argument(
+        "--seeds", metavar="N", help="repeat baseline and student with N seeds and one teacher: is the gain chance?"
     )
     run.add_argument("--run-id", help=argparse.SUPPRESS)
     predict = command("predict", _predict, "Ask the models of a finished run; one JSON line a text.")

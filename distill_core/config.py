@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from distill_core.errors import ConfigError
 
 Size = Literal["XS", "S", "M", "L", "XL"]
-Divergence = Literal["kl_student_teacher", "kl_teacher_student"]
+Divergence = Literal["kl_student_teacher", "kl_teacher_student", "jensen_shannon", "logit_mse"]
+DATA_SETS = ("rotten_tomatoes", "bbc_news", "imdb", "csv")
+"""Data sets by name; `hf:NAME` is one of the Hugging Face Hub."""
+MINILM = "all-MiniLM-L6-v2"
+"""The pre-trained encoder that comes inside a package and needs no download."""
 
 
 class _Section(BaseModel):
@@ -32,10 +36,60 @@ def _hint(text: str) -> dict[str, Any]:
 class DataConfig(_Section):
     """Which texts, and how they become token ids."""
 
-    name: Literal["rotten_tomatoes"] = Field(
+    name: str = Field(
         "rotten_tomatoes",
+        pattern=r"^(rotten_tomatoes|bbc_news|imdb|csv|hf:[\w.-]+(/[\w.-]+)?)$",
         title="Data set",
-        description="The labelled texts that both models learn from.",
+        description="The labelled texts that both models learn from. `csv` is a file of your own, `hf:NAME` a data "
+        "set of the Hugging Face Hub.",
+        json_schema_extra=_hint(f"use {', '.join(DATA_SETS)} or hf:NAME, as in hf:ag_news"),
+    )
+    path: str | None = Field(
+        None,
+        title="File or folder",
+        description="Your file (csv, tsv or jsonl) for `csv`; for `imdb` the folder that holds aclImdb_v1.tar.gz.",
+        json_schema_extra=_hint("give the path of a file that exists"),
+    )
+    text_column: str | None = Field(
+        None,
+        title="Text column",
+        description="The column with the texts. Empty means the first of text, sentence, review, content.",
+        json_schema_extra=_hint("leave it out to find it by its name"),
+    )
+    label_column: str | None = Field(
+        None,
+        title="Label column",
+        description="The column with the right answers. Empty means the first of label, class, sentiment, category.",
+        json_schema_extra=_hint("leave it out to find it by its name"),
+    )
+    split_column: str | None = Field(
+        None,
+        title="Split column",
+        description="A column that says train, val (or dev) or test for each text. Empty means a random split, "
+        "80/10/10, with every class in the same share on each side.",
+        json_schema_extra=_hint("leave it out to split at random"),
+    )
+    label_names: dict[str, str] = Field(
+        {},
+        title="Names of the labels",
+        description="What to call each value of the label column, as in 0 = negative. Others keep their value.",
+        json_schema_extra=_hint('try {"0": "negative", "1": "positive"}'),
+    )
+    split_seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        title="Seed of the split",
+        description="Decides which texts of a file are for training and which for testing.",
+        json_schema_extra=_hint("try 0"),
+    )
+    max_rows: int = Field(
+        200_000,
+        ge=10,
+        le=5_000_000,
+        title="Most rows read",
+        description="At most this many rows of a file are kept, drawn once and for all. Higher takes more memory.",
+        json_schema_extra=_hint("try 200000"),
     )
     min_frequency: int = Field(
         2,
@@ -78,9 +132,14 @@ class DataConfig(_Section):
         json_schema_extra=_hint("try 1000, or leave it out to use all"),
     )
 
+    @property
+    def is_large(self) -> bool:
+        """Whether reading it takes so long that it is a stage of the run."""
+        return self.name == "imdb" or self.name.startswith("hf:")
+
 
 class ModelConfig(_Section):
-    """The article's classifier: embedding, LSTM, pooling, linear layer."""
+    """A classifier that is trained from scratch: embedding, a way to read, pooling, linear layer."""
 
     size: Size = Field(
         "M",
@@ -119,6 +178,43 @@ class ModelConfig(_Section):
 class TeacherConfig(ModelConfig):
     """The large model, and how it is pre-trained and fine-tuned."""
 
+    kind: Literal["lstm", "pretrained", "file"] = Field(
+        "lstm",
+        title="Kind of teacher",
+        description="An LSTM trained here from scratch; a transformer that others have pre-trained on billions of "
+        "words; or no model but its answers, in columns teacher_LABEL of your file.",
+    )
+    model: str = Field(
+        MINILM,
+        min_length=1,
+        title="Pre-trained encoder",
+        description=f"{MINILM} comes with the lab. Any other encoder by its name on the Hugging Face Hub or by "
+        "its folder; only safetensors are read and no code of theirs is run.",
+        json_schema_extra=_hint(f"try {MINILM}"),
+    )
+    frozen: bool = Field(
+        False,
+        title="Keep the encoder frozen",
+        description="Learn only the last layer of a pre-trained teacher. Takes a fraction of the time and costs "
+        "some accuracy.",
+    )
+    encoder_learning_rate: float = Field(
+        5e-5,
+        gt=0,
+        le=1,
+        title="Encoder learning rate",
+        description="Size of AdamW's steps for a pre-trained encoder. Higher learns faster, and forgets what the "
+        "encoder knew.",
+        json_schema_extra=_hint("try 0.00005"),
+    )
+    encoder_max_tokens: int = Field(
+        256,
+        ge=4,
+        le=8192,
+        title="Longest text for the encoder",
+        description="Word pieces after which a pre-trained teacher stops reading. Time grows with it.",
+        json_schema_extra=_hint("try 256"),
+    )
     pretrain: bool = Field(
         True,
         title="Pre-train the teacher",
@@ -169,16 +265,50 @@ class TeacherConfig(ModelConfig):
 class StudentConfig(ModelConfig):
     """The small model. Its baseline is the same model, trained without the teacher."""
 
+    kind: Literal["lstm", "gru", "textcnn", "bag"] = Field(
+        "lstm",
+        title="Kind of student",
+        description="LSTM and GRU (a simpler LSTM) read word by word; TextCNN looks at groups of 3 to 5 words "
+        "(Kim 2014); bag weighs the words and forgets their order, and is the fastest.",
+    )
+    word_vectors: Literal["random", "teacher", "glove"] = Field(
+        "random",
+        title="First word vectors",
+        description="What the student knows of words before it learns: nothing; what its teacher makes of each "
+        "word, reduced to the student's width by principal components; or GloVe, where its file is there.",
+    )
+    like_teacher: bool = Field(
+        False,
+        title="Self-distillation",
+        description="Give the student the very shape of its LSTM teacher. A student that is no smaller can still "
+        "be better than its teacher (Furlanello et al. 2018).",
+    )
+
 
 class ObjectiveConfig(_Section):
-    """The student's loss: a_s · CE(y, f_s) + β · T² · D(f_s, f_t; T)."""
+    """What is minimised: a_s · CE(y, f_s) + a_t · CE(y, f_t) + β · T² · D(f_s, f_t; T)."""
 
+    mode: Literal["offline", "joint"] = Field(
+        "offline",
+        title="Teacher while the student learns",
+        description="Offline, the teacher is finished and only answers. Joint, as in the article, one optimizer "
+        "trains both at once, so the teacher also moves towards its student.",
+    )
     student_ce_weight: float = Field(
         1.0,
         ge=0,
         le=1000,
         title="Weight of the labels (a_s)",
         description="How much the true labels count for the student. At 0 it hears the teacher alone.",
+        json_schema_extra=_hint("try 1"),
+    )
+    teacher_ce_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        title="Weight of the teacher's labels (a_t)",
+        description="In joint training, how much the true labels count for the teacher. At 0 nothing but its "
+        "student guides it.",
         json_schema_extra=_hint("try 1"),
     )
     beta: float = Field(
@@ -189,6 +319,15 @@ class ObjectiveConfig(_Section):
         description="Weight of the teacher's answers beside the labels. At 0 the student hears the labels alone; "
         "higher makes it copy its teacher, mistakes included.",
         json_schema_extra=_hint("try 0.5 to 5"),
+    )
+    beta_ramp: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Ramp of β",
+        description="Part of the training in which β rises in a straight line from 0. At 0 it counts in full "
+        "from the first step; higher lets the labels speak first.",
+        json_schema_extra=_hint("try 0.3"),
     )
     temperature: float = Field(
         2.0,
@@ -201,9 +340,10 @@ class ObjectiveConfig(_Section):
     )
     divergence: Divergence = Field(
         "kl_teacher_student",
-        title="KL direction",
+        title="Distance to the teacher",
         description="KL(teacher‖student) makes the student cover all that its teacher finds possible (Hinton et al. "
-        "2015); KL(student‖teacher), the article's choice, makes it keep to what its teacher finds likely.",
+        "2015); KL(student‖teacher), the article's choice, makes it keep to what its teacher finds likely; "
+        "Jensen–Shannon lies between; logit MSE compares the raw scores (Ba & Caruana 2014, Tang et al. 2019).",
     )
 
 
@@ -234,6 +374,34 @@ class TrainingConfig(_Section):
         description="Texts per step. Higher is faster on large hardware and takes fewer, smoother steps.",
         json_schema_extra=_hint("try 32 to 128"),
     )
+    average_weights: bool = Field(
+        False,
+        title="Average the weights",
+        description="Keep a running average of the student's weights over its steps and use that in the end. "
+        "Smooths out the last wobbles of training (Polyak & Juditsky 1992).",
+    )
+    transfer: bool = Field(
+        False,
+        title="Learn from unlabelled texts too",
+        description="The teacher answers the texts that have no labels, and the student learns from these answers "
+        "as well (a transfer set, Hinton et al. 2015).",
+    )
+    augment: int = Field(
+        0,
+        ge=0,
+        le=100,
+        title="Altered copies of each text",
+        description="Copies with words masked, cut to a few words, or spliced with another text, which the teacher "
+        "answers and the student learns (Tang et al. 2019). Higher gives the student more to learn from and "
+        "takes longer.",
+        json_schema_extra=_hint("try 4"),
+    )
+    assistant: Literal["none", "XS", "S", "M", "L", "XL"] = Field(
+        "none",
+        title="Teacher assistant",
+        description="An LSTM of middle size that learns from the teacher first and then teaches the student "
+        "(Mirzadeh et al. 2020). Helps where teacher and student are far apart.",
+    )
     baseline: bool = Field(
         True,
         title="Train the baseline",
@@ -247,6 +415,15 @@ class TrainingConfig(_Section):
         title="Seed",
         description="Where every random choice begins. The same seed on the same machine gives the same result.",
         json_schema_extra=_hint("try 0"),
+    )
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=50,
+        title="Repeat with seeds",
+        description="Train baseline and student this many times from different starts, with one teacher. Tells "
+        "whether the gain is larger than chance; takes as many times longer.",
+        json_schema_extra=_hint("try 3 to 5"),
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -264,6 +441,18 @@ class RunConfig(_Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        for wrong, message in _contradictions(self):
+            if wrong:
+                raise ConfigError(message)
+        return self
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the student also learns from texts that have no label."""
+        return self.training.transfer or self.training.augment > 0
+
     def to_json(self) -> str:
         """Indented JSON, the content of `config.json`."""
         return self.model_dump_json(indent=2)
@@ -271,6 +460,36 @@ class RunConfig(_Section):
     def digest(self) -> str:
         """A hash of 16 hex digits that depends on the values alone."""
         return digest(self.model_dump(mode="json"))
+
+
+def _contradictions(config: RunConfig) -> Iterable[tuple[bool, str]]:
+    """Settings that exclude each other, each with the message that says what to change."""
+    data, teacher, student = config.data, config.teacher, config.student
+    objective, training = config.objective, config.training
+    from_file, joint = teacher.kind == "file", objective.mode == "joint"
+    return (
+        (data.name == "csv" and not data.path, "data.path must name your file when data.name is csv, got nothing; "
+         "give a csv, tsv or jsonl file"),
+        (from_file and data.name != "csv", f"teacher.kind must be lstm or pretrained for {data.name}, got 'file'; a "
+         "teacher that is a file needs data.name=csv with columns teacher_LABEL"),
+        (from_file and joint, "objective.mode must be offline when teacher.kind is file, got 'joint'; a file cannot "
+         "learn"),
+        (from_file and student.word_vectors == "teacher", "student.word_vectors must be random or glove when "
+         "teacher.kind is file, got 'teacher'; a file knows no word vectors"),
+        (from_file and training.augment > 0, f"training.augment must be 0 when teacher.kind is file, got "
+         f"{training.augment}; a file cannot answer new texts"),
+        (joint and teacher.frozen and teacher.kind == "pretrained", "teacher.frozen must be false when "
+         "objective.mode is joint, got True; joint training moves the teacher"),
+        (joint and config.transfers, "objective.mode must be offline with training.transfer or training.augment, got "
+         "'joint'; there the teacher answers once, before the student learns"),
+        (joint and training.assistant != "none", "training.assistant must be none when objective.mode is joint, got "
+         f"{training.assistant!r}; in joint training teacher and student learn side by side"),
+        (joint and training.seeds > 1, f"training.seeds must be 1 when objective.mode is joint, got {training.seeds}; "
+         "there each seed would have another teacher"),
+        (student.like_teacher and (teacher.kind != "lstm" or student.kind != "lstm"), "student.like_teacher must be "
+         f"false for a {teacher.kind} teacher and a {student.kind} student, got True; self-distillation is for two "
+         "LSTMs"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -284,11 +503,23 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset("A teacher, a student a tenth its size and a baseline in about a minute.", RunConfig()),
     "article": Preset(
-        "The article's models and objective: one-directional LSTMs, CE + KL(student‖teacher), no temperature.",
+        "As the article writes it: one-directional LSTMs, and one Adam that trains teacher and student at once on "
+        "CE of both + KL(student‖teacher), no temperature.",
         RunConfig(
-            teacher=TeacherConfig(bidirectional=False, pooling="last"),
+            teacher=TeacherConfig(bidirectional=False, pooling="last", epochs=2),
             student=StudentConfig(bidirectional=False, pooling="last"),
-            objective=ObjectiveConfig(beta=1, temperature=1, divergence="kl_student_teacher"),
+            objective=ObjectiveConfig(mode="joint", beta=1, temperature=1, divergence="kl_student_teacher"),
+        ),
+    ),
+    "hinton": Preset(
+        "Hinton et al. 2015: a finished teacher, KL(teacher‖student) at temperature 4, and the labels.",
+        RunConfig(objective=ObjectiveConfig(beta=2, temperature=4, divergence="kl_teacher_student")),
+    ),
+    "tang": Preset(
+        "Tang et al. 2019: the student copies its teacher's raw scores (logit MSE), no labels, on altered copies too.",
+        RunConfig(
+            objective=ObjectiveConfig(student_ce_weight=0, beta=1, temperature=1, divergence="logit_mse"),
+            training=TrainingConfig(augment=4, epochs=3),
         ),
     ),
     "tiny": Preset(
@@ -372,6 +603,8 @@ def _explain(error: ErrorDetails) -> str:
         return _explain_unknown(name, error["input"])
     field = _field(location)
     hint = (field.json_schema_extra or {}).get("hint") if field and isinstance(field.json_schema_extra, dict) else None
+    if error["type"] == "string_pattern_mismatch":
+        return f"{name} must be a known name, got {error['input']!r}; {hint}"
     requirement = error["msg"].removeprefix("Input should be ").removeprefix("a ").removeprefix("an ")
     message = f"{name} must be {requirement}, got {error['input']!r}"
     return f"{message}; {hint}" if hint else f"{message}; see its default in presets"

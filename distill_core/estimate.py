@@ -1,7 +1,7 @@
 """How long a run will take, learned from past runs on this machine. Needs no PyTorch.
 
-A stage's work is counted in multiply-adds: recurrent weights × tokens × epochs, plus a fixed amount a step. Past runs
-say how many of those this machine does in a second at that stage.
+A stage's work is counted in multiply-adds: weights used for a token × tokens × epochs, plus a fixed amount a step.
+Past runs say how many of those this machine does in a second at that stage.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import statistics
 from collections.abc import Iterator, Mapping
 
 from distill_core import keys
-from distill_core.config import ModelConfig, RunConfig
+from distill_core.config import MINILM, ModelConfig, RunConfig, TeacherConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
 from distill_core.events import History, stages_of
-from distill_core.models.sizes import recurrent_parameters, widths
+from distill_core.models.sizes import assistant_model, encoder_size, reading_parameters, student_model, widths
 from distill_core.store import Store
 
 STEP_COST = 2e8
@@ -26,31 +26,74 @@ DEFAULT_RATE = 4e10
 PAST_RUNS = 20
 
 
-def seconds_by_stage(config: RunConfig, profile: Profile, store: Store) -> dict[str, float]:
-    """Expected seconds of each stage; stages whose outcome lies in the home folder take none."""
+WORD_PIECES = 1.3
+"""Word pieces of an encoder to one word of ours."""
+READ_RATE = 4000.0
+"""Texts read and tokenised in a second."""
+TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
+
+
+def seconds_by_stage(config: RunConfig, profile: Profile | None, store: Store) -> dict[str, float]:
+    """Expected seconds of each stage; stages whose outcome lies in the home folder take none.
+
+    Args:
+        profile: None while the data set has not been read; then a large one is assumed.
+    """
     rates = learned_rates(store, profile)
-    cached = teacher_is_cached(config, store)
+    cached = _cached_stages(config, store)
     return {
-        stage: 0.0 if cached and stage in ("pretrain", "finetune", "cache") else work / rates.get(stage, DEFAULT_RATE)
+        stage: 0.0 if stage in cached else work / rates.get(_kind(config, stage), DEFAULT_RATE)
         for stage, work in work_by_stage(config, profile).items()
     }
 
 
 def teacher_is_cached(config: RunConfig, store: Store) -> bool:
     """Whether the teacher of this configuration has been trained before."""
+    return "finetune" in _cached_stages(config, store)
+
+
+def _cached_stages(config: RunConfig, store: Store) -> set[str]:
+    """The stages whose outcome lies in the home folder."""
+    folder, cached = store.data_folder, set[str]()
+    if store.cached("tokens", keys.data_key(config, folder)):
+        cached.add("read")
     precisions = ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
-    return any(store.cached("teachers", keys.teacher_key(config, precision)) for precision in precisions)
+    for precision in precisions:
+        if store.cached("teachers", keys.teacher_key(config, precision, folder)):
+            cached |= {"pretrain", "finetune", "cache"}
+        if store.cached("transfer", keys.transfer_key(config, precision, folder)):
+            cached.add("transfer")
+        if store.cached("words", keys.words_key(config, precision, folder)):
+            cached.add("words")
+    return cached
 
 
-def learned_rates(store: Store, profile: Profile) -> Mapping[str, float]:
-    """Multiply-adds a second at each stage: medians over the latest runs that finished here on data of this kind."""
+def learned_rates(store: Store, profile: Profile | None) -> Mapping[str, float]:
+    """Multiply-adds a second by kind of work: medians over the latest runs that finished here."""
     seen: dict[str, list[float]] = {}
     for config, seconds_by_stage in itertools.islice(_finished(store), PAST_RUNS):
-        work = work_by_stage(config, profile)
+        work = work_by_stage(config, _profile_of(config, store) or profile)
         for stage, seconds in seconds_by_stage.items():
             if seconds > 0 and stage in work:
-                seen.setdefault(stage, []).append(work[stage] / seconds)
-    return {stage: statistics.median(rates) for stage, rates in seen.items()}
+                seen.setdefault(_kind(config, stage), []).append(work[stage] / seconds)
+    return {kind: statistics.median(rates) for kind, rates in seen.items()}
+
+
+def _kind(config: RunConfig, stage: str) -> str:
+    """Work of one kind goes at one speed: a stage, and the sort of model that is at work in it."""
+    if stage in TEACHER_STAGES:
+        return f"{stage} {config.teacher.kind}"
+    if stage == "distil" and config.objective.mode == "joint":
+        return f"{stage} {config.student.kind} beside {config.teacher.kind}"
+    return f"{stage} {config.student.kind}" if stage in ("baseline", "distil", "repeat") else stage
+
+
+def _profile_of(config: RunConfig, store: Store) -> Profile | None:
+    """The profile of a past run's data, where that is still there."""
+    with contextlib.suppress(DistillError):
+        folder = store.cached("tokens", keys.data_key(config, store.data_folder))
+        return None if folder is None else Profile.read(folder)
+    return None
 
 
 def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float]]]:
@@ -62,32 +105,72 @@ def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float]]]:
                 yield store.config(run_id), result["seconds"]
 
 
-def work_by_stage(config: RunConfig, profile: Profile) -> dict[str, float]:
+UNREAD = Profile(
+    ("a", "b"),
+    10_000,
+    texts={"train": 22_500, "val": 2_500, "test": 25_000, "unlabelled": 50_000},
+    mean_tokens=dict.fromkeys(("train", "val", "test", "unlabelled"), 230.0),
+)
+"""What is assumed of a data set that has not been read: the IMDB reviews."""
+
+
+def work_by_stage(config: RunConfig, profile: Profile | None) -> dict[str, float]:
     """Multiply-adds of each stage that the configuration goes through."""
+    profile = profile or UNREAD
     texts = min(profile.texts["train"], config.data.train_limit or profile.texts["train"])
     plots = min(profile.texts["unlabelled"], _or_all(config.data.unlabelled_limit, profile.texts["unlabelled"]))
-    train_tokens = texts * profile.mean_tokens["train"]
-    plot_tokens = plots * profile.mean_tokens["unlabelled"]
-    teacher, training = config.teacher, config.training
-    student_epoch = _training_work(config.student, texts, train_tokens, training.batch_size)
+    mean = profile.mean_tokens["train"]
+    train_tokens, plot_tokens = texts * mean, plots * profile.mean_tokens["unlabelled"]
     every_text = sum(profile.texts[split] for split in ("train", "val", "test"))
+    teacher, training = config.teacher, config.training
+    further = _transfer_tokens(config, train_tokens, plot_tokens)
+    baseline = training.epochs * _training_work(student_model(config), texts, train_tokens, training.batch_size)
+    # Further texts are counted as if they were as long as the training texts.
+    taught = (texts + further / max(mean, 1), train_tokens + further, training.batch_size)
+    distil = training.epochs * _training_work(student_model(config), *taught)
+    if config.objective.mode == "joint":
+        distil += training.epochs * 3 * _reading(teacher) * train_tokens
+    assistant = assistant_model(config)
+    finetune = teacher.epochs * _training_work(teacher, texts, train_tokens, teacher.batch_size)
+    if teacher.kind == "pretrained" and teacher.frozen:
+        finetune = _reading(teacher) * train_tokens + teacher.epochs * STEP_COST * texts / teacher.batch_size
     work = {
+        "read": (every_text + plots) / READ_RATE * DEFAULT_RATE,
         "pretrain": teacher.pretrain_epochs
         * (
             _training_work(teacher, texts + plots, train_tokens + plot_tokens, teacher.batch_size)
             + 3 * (train_tokens + plot_tokens) * widths(teacher).hidden * 1200
         ),
-        "finetune": teacher.epochs * _training_work(teacher, texts, train_tokens, teacher.batch_size),
-        "cache": recurrent_parameters(teacher) * every_text * profile.mean_tokens["train"] + 10 * STEP_COST,
-        "baseline": training.epochs * student_epoch,
-        "distil": training.epochs * student_epoch,
-        "test": 250 * STEP_COST,
+        "finetune": finetune,
+        "cache": _reading(teacher) * every_text * mean + 10 * STEP_COST,
+        "transfer": _reading(teacher) * further + 10 * STEP_COST,
+        "words": _reading(teacher) * profile.vocabulary * 3 + 10 * STEP_COST,
+        "assistant": 0.0 if assistant is None else training.epochs * _training_work(assistant, *taught),
+        "baseline": baseline,
+        "distil": distil,
+        "repeat": (training.seeds - 1) * (distil + (baseline if training.baseline else 0.0)),
+        "test": 250 * STEP_COST + 3 * reading_parameters(student_model(config)) * every_text * mean,
     }
     return {stage: work[stage] for stage in stages_of(config)}
 
 
-def _training_work(model: ModelConfig, texts: int, tokens: float, batch_size: int) -> float:
-    return 3 * recurrent_parameters(model) * tokens + STEP_COST * texts / batch_size
+def _transfer_tokens(config: RunConfig, train_tokens: float, plot_tokens: float) -> float:
+    """Tokens of the texts without labels that the student learns from; altered copies are a little shorter."""
+    own = plot_tokens if config.training.transfer else 0.0
+    return own + 0.8 * config.training.augment * (train_tokens + own)
+
+
+def _reading(teacher: TeacherConfig) -> float:
+    """Weights used for one word of ours."""
+    if teacher.kind != "pretrained":
+        return reading_parameters(teacher)
+    size = encoder_size(teacher.model) or encoder_size(MINILM)
+    return WORD_PIECES * size.layers if size else 0.0
+
+
+def _training_work(model: ModelConfig, texts: float, tokens: float, batch_size: int) -> float:
+    weights = _reading(model) if isinstance(model, TeacherConfig) else reading_parameters(model)
+    return 3 * weights * tokens + STEP_COST * texts / batch_size
 
 
 def _or_all(limit: int | None, count: int) -> int:

@@ -13,18 +13,37 @@ from dataclasses import dataclass, field
 
 from distill_core.config import RunConfig
 
-STAGES = ("pretrain", "finetune", "cache", "baseline", "distil", "test")
-"""The stages of a run in order. A configuration can leave out `pretrain` and `baseline`."""
+STAGES = (
+    "read",
+    "pretrain",
+    "finetune",
+    "cache",
+    "transfer",
+    "words",
+    "assistant",
+    "baseline",
+    "distil",
+    "repeat",
+    "test",
+)
+"""The stages of a run in order; a configuration decides which of them it goes through."""
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
     """The stages that a run of this configuration goes through, in order."""
-    left_out = set()
-    if not config.teacher.pretrain:
-        left_out.add("pretrain")
-    if not config.training.baseline:
-        left_out.add("baseline")
-    return tuple(stage for stage in STAGES if stage not in left_out)
+    own = config.teacher.kind != "file"
+    present = {
+        "read": config.data.is_large,
+        "pretrain": config.teacher.kind == "lstm" and config.teacher.pretrain,
+        "finetune": own,
+        "cache": own,
+        "transfer": config.transfers and own,
+        "words": config.student.word_vectors == "teacher",
+        "assistant": config.training.assistant != "none",
+        "baseline": config.training.baseline,
+        "repeat": config.training.seeds > 1,
+    }
+    return tuple(stage for stage in STAGES if present.get(stage, True))
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,10 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class Step:
-    """Means over the steps since the last such event: losses in nats, `kl` None where no teacher is heard."""
+    """Means over the steps since the last such event; a loss is None where it does not occur.
+
+    Losses are in nats, but for `kl` where the distance is `logit_mse`. `teacher_ce` occurs in joint training alone.
+    """
 
     stage: str
     step: int
@@ -57,17 +79,25 @@ class Step:
     kl: float | None
     loss: float | None
     lr: float | None
+    teacher_ce: float | None = None
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch is over; measured on `split`, which is never the test split."""
+    """An epoch is over; measured on `split`, which is never the test split.
+
+    In joint training `teacher_accuracy` is that of the teacher as it stands. `role` and `seed` are set in the stage
+    `repeat`, where baselines and students of further seeds are trained.
+    """
 
     stage: str
     epoch: int
     split: str
     accuracy: float | None
     ce: float
+    teacher_accuracy: float | None = None
+    role: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 from distill_core.config import RunConfig, digest
-from distill_core.data.sources import SOURCES
+from distill_core.data.sources import fingerprint
 
 
-def data_key(config: RunConfig) -> str:
-    """Hash of all that decides the token ids of a data set."""
-    return digest([config.data.model_dump(mode="json"), SOURCES[config.data.name].fingerprint(), code_version("data")])
+def data_key(config: RunConfig, folder: Path) -> str:
+    """Hash of all that decides the token ids of a data set; `folder` holds downloaded data.
+
+    Where a file lies does not matter, only what is in it.
+    """
+    settings = config.data.model_dump(mode="json", exclude={"path"})
+    return digest([settings, fingerprint(config.data, folder), code_version("data")])
 
 
-def teacher_key(config: RunConfig, precision: str) -> str:
+def teacher_key(config: RunConfig, precision: str, folder: Path) -> str:
     """Hash of all that decides a teacher: data, seed, its configuration, precision, and the code that trains it."""
     return digest(
         [
-            data_key(config),
+            data_key(config, folder),
             config.training.seed,
             config.teacher.model_dump(mode="json"),
             precision,
@@ -26,6 +30,16 @@ def teacher_key(config: RunConfig, precision: str) -> str:
             code_version("models", "training"),
         ]
     )
+
+
+def transfer_key(config: RunConfig, precision: str, folder: Path) -> str:
+    """Hash of all that decides the texts without labels and their teacher's answers to them."""
+    return digest([teacher_key(config, precision, folder), config.training.transfer, config.training.augment])
+
+
+def words_key(config: RunConfig, precision: str, folder: Path) -> str:
+    """Hash of all that decides what a teacher makes of the vocabulary's words."""
+    return digest([teacher_key(config, precision, folder), "words"])
 
 
 def code_version(*packages: str) -> str:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import nn
 
-from distill_core import device, keys
-from distill_core.analysis import metrics, predict
+from distill_core import device, evaluation, keys, teachers
+from distill_core.analysis import metrics
 from distill_core.config import ModelConfig, RunConfig
-from distill_core.data import batches, sources
-from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits
-from distill_core.data.profile import Profile
-from distill_core.data.vocabulary import Vocabulary
-from distill_core.events import Emit, RunStarted, StageFinished, StageStarted, stages_of
-from distill_core.models import classifier, sizes
-from distill_core.models.classifier import TextClassifier
-from distill_core.store import Store
-from distill_core.training import student, teacher
+from distill_core.data.batches import SampleLogits
+from distill_core.evaluation import Candidate
+from distill_core.events import Emit, Epoch, Event, RunStarted, Step, stages_of
+from distill_core.job import Job, Trainable
+from distill_core.models import classifier, embedding
+from distill_core.models.sizes import describe, student_model
+from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
+from distill_core.teachers import Teacher
+from distill_core.teaching import Teaching, prepare_teaching, read_data
+from distill_core.training import student
 from distill_core.training.loop import Context, logits_of
+from distill_core.training.teacher import parameter_groups
 
 Result = dict[str, Any]
 
@@ -36,21 +36,28 @@ def run(run_id: str, store: Store, emit: Emit, check: Callable[[], None]) -> Res
         check: called before each batch; raises Cancelled once the run should stop.
 
     Raises:
-        DistillError: the data cannot be used.
+        DistillError: the data or the teacher cannot be used.
         Cancelled: from `check`.
     """
     config = store.config(run_id)
     device.use_all_cores()
     context = Context(device.choose(config.training.precision), emit, check)
-    emit(RunStarted(run_id, stages_of(config), context.compute.device.type, context.compute.precision))
+    emit(RunStarted(run_id, _stages(config, store), context.compute.device.type, context.compute.precision))
 
-    job = Job(run_id, store, config, prepare_data(config, store, check), context)
-    teaching = obtain_teacher(job)
+    job = Job(run_id, store, config, read_data(config, store, context), context)
+    teaching = prepare_teaching(job)
     students = train_students(job, teaching)
     save_models(job, teaching, students)
     result = test(job, teaching, students)
     store.write_result(run_id, result)
     return result
+
+
+def _stages(config: RunConfig, store: Store) -> tuple[str, ...]:
+    """The stages of this run; reading the data is one of them where nobody has read it before."""
+    stages = stages_of(config)
+    unread = store.cached("tokens", keys.data_key(config, store.data_folder)) is None
+    return ("read", *stages) if unread and "read" not in stages else stages
 
 
 def warm_up() -> None:
@@ -62,128 +69,142 @@ def warm_up() -> None:
     optimizer.step()
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all stages of one run share."""
-
-    run_id: str
-    store: Store
-    config: RunConfig
-    data: EncodedDataset
-    context: Context
-
-    def build(self, settings: ModelConfig) -> TextClassifier:
-        """A new model on the run's device; the same settings give the same start every time."""
-        torch.manual_seed(self.config.training.seed)
-        model = classifier.build(settings, len(self.data.vocabulary), len(self.data.label_names))
-        return model.to(self.context.compute.device)
-
-
-# Data
-
-
-def prepare_data(config: RunConfig, store: Store, check: Callable[[], None] = lambda: None) -> EncodedDataset:
-    """The data set as token ids: from the home folder, or read, tokenised and kept there."""
-    key = keys.data_key(config)
-    folder = store.cached("tokens", key)
-    if folder is None:
-        encoded = batches.encode(sources.load(config.data), config.data, check)
-        folder = store.publish("tokens", key, lambda path: _write_tokens(path, encoded))
-    vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
-    return EncodedDataset.from_tensors(
-        Profile.read(folder).labels, vocabulary, load_file(folder / "tokens.safetensors")
-    )
-
-
-def _write_tokens(folder: Path, encoded: EncodedDataset) -> None:
-    (folder / "vocabulary.json").write_text(encoded.vocabulary.to_json(), encoding="utf-8")
-    encoded.profile().write(folder)
-    save_file(encoded.tensors(), folder / "tokens.safetensors")
-
-
-# Teacher
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """A trained teacher: its weights on disk, its logits by sample id, and the seconds each stage took now."""
-
-    weights: Path
-    logits: SampleLogits
-    seconds: dict[str, float]
-
-
-def obtain_teacher(job: Job) -> Teaching:
-    """The teacher of this configuration: from the home folder, or trained and kept there."""
-    key = keys.teacher_key(job.config, job.context.compute.precision)
-    folder, seconds = job.store.cached("teachers", key), dict[str, float]()
-    if folder is None:
-        model, logits, seconds = train_teacher(job)
-        folder = job.store.publish("teachers", key, lambda path: _write_teacher(path, job.config, model, logits))
-    saved = load_file(folder / "logits.safetensors")
-    logits = SampleLogits(saved["ids_N"], saved["logits_NC"])
-    if not seconds:
-        _report_cached(job, logits)
-    return Teaching(folder / "model.safetensors", logits, seconds)
-
-
-def train_teacher(job: Job) -> tuple[TextClassifier, SampleLogits, dict[str, float]]:
-    """Pre-trains and fine-tunes a teacher and lets it answer every text; also the seconds of each stage."""
-    settings, seed, seconds = job.config.teacher, job.config.training.seed, {}
-    model = job.build(settings)
-    if settings.pretrain:
-        seconds["pretrain"] = teacher.pretrain(model, job.data, settings, seed=seed, context=job.context)
-    seconds["finetune"] = teacher.finetune(model, job.data, settings, seed=seed, context=job.context)
-    logits, seconds["cache"] = teacher.cache_logits(model, job.data, job.context)
-    return model, logits, seconds
-
-
-def _report_cached(job: Job, logits: SampleLogits) -> None:
-    accuracy = metrics.accuracy(logits.of_ids(job.data.val.ids_N), job.data.val.labels_N)
-    stages = stages_of(job.config)
-    for stage in stages[: stages.index("cache") + 1]:
-        job.context.emit(StageStarted(stage, 0, cached=True))
-        job.context.emit(StageFinished(stage, 0.0, None if stage == "pretrain" else accuracy))
-
-
-def _write_teacher(folder: Path, config: RunConfig, model: TextClassifier, logits: SampleLogits) -> None:
-    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
-    save_file(model.state_dict(), folder / "model.safetensors")
-    save_file({"ids_N": logits.ids_N, "logits_NC": logits.logits_NC}, folder / "logits.safetensors")
-
-
 # Student and baseline
 
 
 @dataclass(frozen=True)
 class Students:
-    """The student, the same student without a teacher, and the seconds that each took."""
+    """The student, the same student without a teacher, and the seconds that each stage took.
 
-    student: TextClassifier
-    baseline: TextClassifier | None
+    `teacher` and `teacher_logits` are set where the teacher went on learning beside its student. `repeats` holds,
+    for each further seed, the test-ready student and baseline.
+    """
+
+    student: nn.Module
+    baseline: nn.Module | None
     seconds: dict[str, float]
+    teacher: Teacher | None = None
+    teacher_logits: SampleLogits | None = None
+    repeats: tuple[tuple[nn.Module, nn.Module | None], ...] = ()
 
 
 def train_students(job: Job, teaching: Teaching) -> Students:
-    """Trains baseline and student from one start, with one order of batches."""
-    config, seconds, baseline = job.config, dict[str, float](), None
-    if config.training.baseline:
-        baseline = job.build(config.student)
-        seconds["baseline"] = student.train_baseline(baseline, job.data, config.training, context=job.context)
-    pupil = job.build(config.student)
-    seconds["distil"] = student.distil(
-        pupil, job.data, teaching.logits, config.objective, config.training, context=job.context
+    """Trains baseline and student from one start, with one order of batches; then again for each further seed."""
+    training, seconds, baseline = job.config.training, dict[str, float](), None
+    if training.baseline:
+        with job.context.stage("baseline", student.step_count(job.data.train, training)) as outcome:
+            baseline, outcome.accuracy = _train_baseline(job, teaching, training.seed, job.context)
+        seconds["baseline"] = outcome.seconds
+    teacher = teacher_logits = None
+    with job.context.stage("distil", student.step_count(teaching.texts, training)) as outcome:
+        if job.config.objective.mode == "joint":
+            pupil, teacher, teacher_logits, outcome.accuracy = _distil_jointly(job, teaching)
+        else:
+            pupil, outcome.accuracy = _distil(job, teaching, training.seed, job.context)
+    seconds["distil"] = outcome.seconds
+    repeats = _repeat(job, teaching, seconds) if training.seeds > 1 else ()
+    return Students(pupil, baseline, seconds, teacher, teacher_logits, repeats)
+
+
+def _new_student(job: Job, teaching: Teaching, seed: int, *, taught: bool) -> Trainable:
+    """A student at its start. Word vectors that come from the teacher are for those whom it teaches."""
+    model = job.build(student_model(job.config), seed)
+    if teaching.words is not None and (taught or job.config.student.word_vectors != "teacher"):
+        embedding.start_from(model.embedding, teaching.words, teaching.words.abs().sum(dim=1) > 0)
+    return model
+
+
+def _train_baseline(job: Job, teaching: Teaching, seed: int, context: Context) -> tuple[nn.Module, float | None]:
+    model = _new_student(job, teaching, seed, taught=False)
+    data = job.data
+    score = student.train_baseline(model, data.train, data.val, job.config.training, seed=seed, context=context)
+    return model, score.accuracy
+
+
+def _distil(job: Job, teaching: Teaching, seed: int, context: Context) -> tuple[nn.Module, float | None]:
+    model = _new_student(job, teaching, seed, taught=True)
+    score = student.distil(
+        model,
+        teaching.texts,
+        job.data.val,
+        teaching.logits,
+        objective=job.config.objective,
+        training=job.config.training,
+        seed=seed,
+        context=context,
     )
-    return Students(pupil, baseline, seconds)
+    return model, score.accuracy
+
+
+def _distil_jointly(job: Job, teaching: Teaching) -> tuple[nn.Module, Teacher, SampleLogits, float | None]:
+    assert teaching.folder is not None
+    seed = job.config.training.seed
+    model = _new_student(job, teaching, seed, taught=True)
+    teacher = teachers.saved(job, teaching.folder)
+    train, val, test = teachers.readings(teacher, job, evaluation.SPLITS)
+    score = student.distil_jointly(
+        model,
+        teacher.model,
+        job.data.train,
+        job.data.val,
+        objective=job.config.objective,
+        training=job.config.training,
+        teacher_train=train,
+        teacher_val=val,
+        teacher_groups=parameter_groups(teacher.model, job.config.teacher, decay=0.0),
+        seed=seed,
+        context=job.context,
+    )
+    logits = SampleLogits.of([(part, logits_of(teacher.model, part, job.context)) for part in (train, val, test)])
+    return model, teacher, logits, score.accuracy
+
+
+def _repeat(job: Job, teaching: Teaching, seconds: dict[str, float]) -> tuple[tuple[nn.Module, nn.Module | None], ...]:
+    """Student and baseline for each further seed, all in one stage."""
+    training = job.config.training
+    each = student.step_count(teaching.texts, training)
+    alone = student.step_count(job.data.train, training) if training.baseline else 0
+    pairs, done = [], 0
+    with job.context.stage("repeat", (training.seeds - 1) * (each + alone)) as outcome:
+        for seed in range(training.seed + 1, training.seed + training.seeds):
+            baseline = None
+            if training.baseline:
+                baseline, _ = _train_baseline(job, teaching, seed, _repeating(job.context, "baseline", seed, done))
+                done += alone
+            pupil, _ = _distil(job, teaching, seed, _repeating(job.context, "student", seed, done))
+            done += each
+            pairs.append((pupil, baseline))
+    seconds["repeat"] = outcome.seconds
+    return tuple(pairs)
+
+
+def _repeating(context: Context, role: str, seed: int, done: int) -> Context:
+    """A context that reports a training as a part of the stage `repeat`, of which `done` steps are over."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Step):
+            event = replace(event, stage="repeat", step=done + event.step)
+        elif isinstance(event, Epoch):
+            event = replace(event, stage="repeat", role=role, seed=seed)
+        context.emit(event)
+
+    return replace(context, emit=emit)
 
 
 def save_models(job: Job, teaching: Teaching, students: Students) -> None:
     """Puts all that predicting needs into the run's folder."""
-    job.store.write_text(job.run_id, "vocabulary.json", job.data.vocabulary.to_json())
-    job.store.link_file(job.run_id, "teacher.safetensors", teaching.weights)
+    store, run_id = job.store, job.run_id
+    store.write_text(run_id, "vocabulary.json", job.data.vocabulary.to_json())
+    if teaching.folder is not None:
+        for file in sorted(teaching.folder.glob(f"{ENCODER}/*")):
+            store.link_file(run_id, f"{ENCODER}/{file.name}", file)
+    if students.teacher is not None:
+        store.write_tensors(run_id, TEACHER_WEIGHTS, students.teacher.model.state_dict())
+    elif teaching.folder is not None:
+        store.link_file(run_id, TEACHER_WEIGHTS, teaching.folder / TEACHER_WEIGHTS)
     for role, model in (("student", students.student), ("baseline", students.baseline)):
         if model is not None:
-            job.store.write_tensors(job.run_id, f"{role}.safetensors", model.state_dict())
+            store.write_tensors(run_id, f"{role}.safetensors", model.state_dict())
 
 
 # Result
@@ -191,67 +212,50 @@ def save_models(job: Job, teaching: Teaching, students: Students) -> None:
 
 def test(job: Job, teaching: Teaching, students: Students) -> Result:
     """Opens the test split, once, and says what each model is worth."""
-    mentor = job.build(job.config.teacher)
-    mentor.load_state_dict(load_file(teaching.weights))
-    candidates = {"teacher": mentor, "baseline": students.baseline, "student": students.student}
-    present = {role: model for role, model in candidates.items() if model is not None}
-    # The texts themselves are needed once more, to time a prediction from its text on.
-    texts = sources.load(job.config.data).test.texts
-    entries: dict[str, dict[str, Any]] = {}
-    test_logits: dict[str, Tensor] = {}
-    with job.context.stage("test", len(present)) as outcome:
-        for role, model in present.items():
-            job.context.check()
-            answers = _answers(role, model, job, teaching)
-            test_logits[role] = answers(job.data.test)
-            entries[role] = {
-                **_describe(role, model, job),
-                "latency_ms": _latency_ms(model, job, texts),
-                "val_accuracy": metrics.accuracy(answers(job.data.val), job.data.val.labels_N),
-                **metrics.quality(test_logits[role], job.data.test.labels_N),
+    labels_N = job.data.test.labels_N
+    with job.context.stage("test", 1) as outcome:
+        entries, test_logits = evaluation.evaluate(job, _candidates(job, teaching, students))
+        repeated = [
+            {
+                "student": logits_of(pupil, job.data.test, job.context),
+                **({"baseline": logits_of(alone, job.data.test, job.context)} if alone is not None else {}),
             }
-            if role != "teacher":
-                entries[role] |= metrics.fidelity(test_logits[role], test_logits["teacher"])
+            for pupil, alone in students.repeats
+        ]
+    comparison = metrics.comparison(entries, [test_logits, *repeated], labels_N)
     seconds = {**teaching.seconds, **students.seconds, "test": outcome.seconds}
-    return {**_facts(job), **_comparison(entries, test_logits, job.data.test.labels_N), "seconds": seconds}
+    return {**_facts(job), **comparison, "seconds": seconds}
 
 
-def _answers(role: str, model: TextClassifier, job: Job, teaching: Teaching) -> Callable[[EncodedTexts], Tensor]:
-    """Logits of a model for a split; the teacher's were cached."""
-    if role == "teacher":
-        return lambda texts: teaching.logits.of_ids(texts.ids_N)
-    return lambda texts: logits_of(model, texts, job.context)
-
-
-def _describe(role: str, model: TextClassifier, job: Job) -> dict[str, Any]:
-    settings = job.config.teacher if role == "teacher" else job.config.student
-    return {
-        "architecture": sizes.describe(settings),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "bytes": (job.store.run_folder(job.run_id) / f"{role}.safetensors").stat().st_size,
-    }
-
-
-def _latency_ms(model: TextClassifier, job: Job, texts: tuple[str, ...]) -> float:
-    """Measured on the CPU wherever the run computes, since that is where the pages and most users predict."""
-
-    def encode(text: str) -> list[int]:
-        return job.data.vocabulary.encode(text, job.config.data.max_tokens)
-
-    latency = predict.latency_ms(model.cpu(), encode, texts)
-    model.to(job.context.compute.device)
-    return latency
+def _candidates(job: Job, teaching: Teaching, students: Students) -> list[Candidate]:
+    teacher = students.teacher
+    if teacher is None and teaching.folder is not None:
+        teacher = teachers.saved(job, teaching.folder)
+    found = [
+        Candidate(
+            "teacher",
+            evaluation.describe_teacher(job),
+            None if teacher is None else teacher.model,
+            teacher.encode if teacher is not None else job.encode,
+            students.teacher_logits or teaching.teacher_logits,
+        )
+    ]
+    architecture = describe(student_model(job.config))
+    for role, model in (("baseline", students.baseline), ("student", students.student)):
+        if model is not None:
+            found.append(Candidate(role, architecture, model, job.encode))
+    return found
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    data = job.data
+    data, config = job.data, job.config
     return {
         "run_id": job.run_id,
         "status": "finished",
         "device": job.context.compute.device.type,
         "precision": job.context.compute.precision,
-        "dataset": job.config.data.name,
-        "seed": job.config.training.seed,
+        "dataset": config.data.name,
+        "seed": config.training.seed,
         "labels": list(data.label_names),
         "sizes": {
             "train": len(data.train),
@@ -259,21 +263,4 @@ def _facts(job: Job) -> dict[str, Any]:
             "test": len(data.test),
             "classes": len(data.label_names),
         },
-    }
-
-
-def _comparison(entries: dict[str, dict[str, Any]], test_logits: dict[str, Tensor], labels_N: Tensor) -> dict[str, Any]:
-    """The models' entries, retention, and the gain over the baseline with half its 95 % interval."""
-    accuracy = {role: entry["test_accuracy"] for role, entry in entries.items()}
-    gain = margin = None
-    if "baseline" in accuracy:
-        gain = accuracy["student"] - accuracy["baseline"]
-        margin = metrics.paired_margin(test_logits["student"], test_logits["baseline"], labels_N)
-    return {
-        "teacher": entries["teacher"],
-        "baseline": entries.get("baseline"),
-        "student": entries["student"],
-        "retention": accuracy["student"] / accuracy["teacher"] if accuracy["teacher"] else None,
-        "gain": gain,
-        "gain_margin": margin,
     }

@@ -2,8 +2,12 @@
 
     DISTILL_HOME/
         runs/<run_id>/      config.json status.json events.jsonl result.json vocabulary.json *.safetensors worker.log
-        teachers/<key>/     config.json model.safetensors logits.safetensors
+        teachers/<key>/     config.json teacher.safetensors logits.safetensors encoder/
         tokens/<key>/       vocabulary.json profile.json tokens.safetensors
+        transfer/<key>/     transfer.safetensors (further texts and the teacher's answers)
+        words/<key>/        words.safetensors (the teacher's vectors for the vocabulary)
+        uploads/            files that people have given to the lab, named by their content
+        data/               downloaded data sets, word vectors
 
 Files and cache folders are written aside and renamed, so they appear whole or not at all. `events.jsonl` alone grows
 line by line; its readers skip a torn last line.
@@ -11,6 +15,7 @@ line by line; its readers skip a torn last line.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -40,6 +45,10 @@ _END_STATES: Mapping[type[events.Event], State] = {
     events.RunFailed: "failed",
     events.RunCancelled: "cancelled",
 }
+CacheKind = Literal["teachers", "tokens", "transfer", "words"]
+TEACHER_WEIGHTS = "teacher.safetensors"
+ENCODER = "encoder"
+"""Folder with a pre-trained teacher's configuration and tokenizer, beside its weights."""
 OVER: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
 
 
@@ -76,6 +85,26 @@ class Store:
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = home_folder() if home is None else home.absolute()
+
+    @property
+    def data_folder(self) -> Path:
+        """Where downloaded data sets lie, or are put by hand."""
+        return self.home / "data"
+
+    def keep_upload(self, name: str, content: bytes) -> Path:
+        """Keeps a file that somebody has given to the lab, once however often it is given.
+
+        Args:
+            name: its name, of which only the ending is used.
+        """
+        folder = self.home / "uploads"
+        folder.mkdir(parents=True, exist_ok=True)
+        ending = "".join(letter for letter in Path(name).suffix.lower() if letter.isalnum() or letter == ".")
+        file = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{ending}"
+        if not file.is_file():
+            with _aside(file) as path:
+                path.write_bytes(content)
+        return file
 
     # Runs
 
@@ -207,6 +236,7 @@ class Store:
 
     def link_file(self, run_id: str, name: str, source: Path) -> None:
         """Adds a file that lies elsewhere in the home folder, without a second copy where the disk allows that."""
+        (self.run_folder(run_id) / name).parent.mkdir(exist_ok=True)
         with _aside(self.run_folder(run_id) / name) as path:
             try:
                 os.link(source, path)
@@ -238,12 +268,12 @@ class Store:
 
     # Caches
 
-    def cached(self, kind: Literal["teachers", "tokens"], key: str) -> Path | None:
+    def cached(self, kind: CacheKind, key: str) -> Path | None:
         """The folder of something computed before; None if there is none."""
         folder = self.home / kind / key
         return folder if folder.is_dir() else None
 
-    def publish(self, kind: Literal["teachers", "tokens"], key: str, fill: Callable[[Path], None]) -> Path:
+    def publish(self, kind: CacheKind, key: str, fill: Callable[[Path], None]) -> Path:
         """Keeps something computed under its key: `fill` writes into the folder that it is given."""
         folder = self.home / kind / key
         try:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill_core.training.losses import divergence
 
 CALIBRATION_BINS = 15
+LEVEL = 0.95
+NORMAL = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 def accuracy(logits_NC: Tensor, labels_N: Tensor) -> float:
@@ -15,39 +23,126 @@ def accuracy(logits_NC: Tensor, labels_N: Tensor) -> float:
     return float((logits_NC.argmax(dim=1) == labels_N).float().mean())
 
 
-def paired_margin(first_NC: Tensor, second_NC: Tensor, labels_N: Tensor) -> float:
-    """Half the width of the 95 % interval of the difference between two models' accuracies on the same texts.
+def bootstrap_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of an accuracy (Efron 1979).
 
-    From the spread of the paired differences (1, 0 or -1 a text), normal approximation.
+    Texts drawn again with replacement are right a binomial number of times, so the limits that infinitely many
+    draws would give are known exactly.
+
+    Args:
+        share: the accuracy, 0 to 1.
+        count: number of texts.
     """
-    correct = [(logits.argmax(dim=1) == labels_N).double() for logits in (first_NC, second_NC)]
-    return float(1.96 * (correct[0] - correct[1]).std(correction=0) / len(labels_N) ** 0.5)
+    from scipy.stats import binom
+
+    low, high = binom.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], count, share) / count
+    return float(low), float(high)
 
 
-def quality(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """Test accuracy, macro F1, expected calibration error and negative log-likelihood.
+def quality(logits_NC: Tensor, labels_N: Tensor) -> dict[str, Any]:
+    """Test accuracy with its interval, macro F1, calibration error, negative log-likelihood, confusion matrix.
 
-    Accuracy and F1 are shares from 0 to 1. `ece` is the mean gap between confidence and accuracy over 15 bins of
-    equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599). `nll` is in nats a text.
+    Accuracy, its 95 % bootstrap interval and F1 are shares from 0 to 1. `ece` is the mean gap between confidence and
+    accuracy over 15 bins of equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599). `nll` is in nats a text.
+    `confusion` counts texts: a row for each true class, a column for each answer.
     """
     from torchmetrics.functional import classification  # takes over a second to import
 
     classes = logits_NC.shape[1]
-    probabilities = logits_NC.softmax(dim=1)
-    predicted = logits_NC.argmax(dim=1)
+    predicted, right = logits_NC.argmax(dim=1), accuracy(logits_NC, labels_N)
     return {
-        "test_accuracy": accuracy(logits_NC, labels_N),
+        "test_accuracy": right,
+        "test_interval": list(bootstrap_interval(right, len(labels_N))),
         "macro_f1": float(classification.multiclass_f1_score(predicted, labels_N, classes, average="macro")),
         "ece": float(
-            classification.multiclass_calibration_error(probabilities, labels_N, classes, n_bins=CALIBRATION_BINS)
+            classification.multiclass_calibration_error(
+                logits_NC.softmax(dim=1), labels_N, classes, n_bins=CALIBRATION_BINS
+            )
         ),
         "nll": float(F.cross_entropy(logits_NC, labels_N)),
+        "confusion": torch.bincount(labels_N * classes + predicted, minlength=classes**2)
+        .reshape(classes, classes)
+        .tolist(),
     }
 
 
 def fidelity(student_NC: Tensor, teacher_NC: Tensor) -> dict[str, float]:
-    """How closely a student follows its teacher: share of equal answers, and KL(student ‖ teacher) in nats a text."""
+    """How closely a student follows its teacher: share of equal answers, and the divergence in nats a text.
+
+    `kl` is KL(student ‖ teacher), `kl_reverse` KL(teacher ‖ student). Following a teacher and being right are
+    different things (Stanton et al. 2021, https://arxiv.org/abs/2106.05945).
+    """
     return {
         "agreement": float((student_NC.argmax(dim=1) == teacher_NC.argmax(dim=1)).float().mean()),
         "kl": float(divergence(student_NC, teacher_NC, "kl_student_teacher", 1.0)),
+        "kl_reverse": float(divergence(student_NC, teacher_NC, "kl_teacher_student", 1.0)),
     }
+
+
+def comparison(
+    entries: Mapping[str, dict[str, Any]], test_logits: Sequence[Mapping[str, Tensor]], labels_N: Tensor
+) -> dict[str, Any]:
+    """The models' entries, retention, and the gain over the baseline: means over the seeds.
+
+    `gain_margin` is half the 95 % interval of the gain, from the spread of the paired differences over texts and,
+    with several seeds, over seeds. `seeds` has the accuracies of each seed.
+
+    Args:
+        test_logits: for each seed the logits of `student` and, where there is one, `baseline`.
+    """
+    students = [accuracy(logits["student"], labels_N) for logits in test_logits]
+    baselines = [accuracy(logits["baseline"], labels_N) for logits in test_logits if "baseline" in logits]
+    teacher = entries["teacher"]["test_accuracy"]
+    gain = margin = None
+    if baselines:
+        gain = statistics.fmean(students) - statistics.fmean(baselines)
+        margin = gain_margin(test_logits, labels_N)
+    return {
+        "teacher": entries["teacher"],
+        "baseline": entries.get("baseline"),
+        "student": entries["student"],
+        "retention": statistics.fmean(students) / teacher if teacher else None,
+        "gain": gain,
+        "gain_margin": margin,
+        "seeds": _by_seed(students, baselines) if len(students) > 1 else None,
+    }
+
+
+def gain_margin(test_logits: Sequence[Mapping[str, Tensor]], labels_N: Tensor) -> float:
+    """Half the 95 % interval of student − baseline accuracy.
+
+    Two sources of chance add up: which texts were tested (the spread of the difference a text, averaged over seeds)
+    and, with several seeds, where training began (the spread of the difference a seed). Normal approximation.
+    """
+    differences_SN = torch.stack(
+        [_correct(logits["student"], labels_N) - _correct(logits["baseline"], labels_N) for logits in test_logits]
+    )
+    seeds, texts = differences_SN.shape
+    variance = float(differences_SN.mean(dim=0).var(correction=0)) / texts
+    if seeds > 1:
+        variance += float(differences_SN.mean(dim=1).var()) / seeds
+    return NORMAL * math.sqrt(variance)
+
+
+def _correct(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+    return (logits_NC.argmax(dim=1) == labels_N).double()
+
+
+def _by_seed(students: Sequence[float], baselines: Sequence[float]) -> dict[str, Any]:
+    """Accuracies of each seed, their mean and standard deviation, and a paired t-test of the gain."""
+    summary: dict[str, Any] = {"count": len(students), "student": _spread(students), "baseline": None}
+    if baselines:
+        from scipy.stats import ttest_rel
+
+        gains = [student - baseline for student, baseline in zip(students, baselines, strict=True)]
+        same = len(set(gains)) == 1  # a test of differences without spread is not defined
+        summary |= {
+            "baseline": _spread(baselines),
+            "gain": _spread(gains),
+            "p_value": None if same else float(ttest_rel(students, baselines).pvalue),
+        }
+    return summary
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {"values": list(values), "mean": statistics.fmean(values), "std": statistics.stdev(values)}

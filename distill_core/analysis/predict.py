@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from distill_core.data.batches import EncodedTexts, sorted_batches
 from distill_core.data.vocabulary import Vocabulary, tokenize
 from distill_core.errors import DataError, RunError
 from distill_core.models import classifier
-from distill_core.store import Store
+from distill_core.models.sizes import student_model
+from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from distill_core.training.losses import divergence
 
 BATCH = 256
@@ -25,13 +27,33 @@ LATENCY_TEXTS = 100
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A model and its way to turn texts into token ids."""
+
+    model: nn.Module
+    encode_all: Callable[[Sequence[str]], list[list[int]]]
+
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """Logits `[B, C]` of texts, in their order."""
+        encoded, order, parts = EncodedTexts.without_labels(self.encode_all(texts)), [], []
+        with torch.inference_mode():
+            for rows, batch in sorted_batches(encoded, BATCH):
+                parts.append(self.model(batch.tokens_BT, batch.lengths_B))
+                order.append(rows)
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+@dataclass(frozen=True)
 class Predictor:
-    """The models of one run with its words and labels; float32 on the CPU, so an answer is the same everywhere."""
+    """The models of one run with its words and labels; float32 on the CPU, so an answer is the same everywhere.
+
+    A teacher that is a file has no model and is not among them.
+    """
 
     label_names: tuple[str, ...]
     vocabulary: Vocabulary
     max_tokens: int
-    models: dict[str, nn.Module]
+    readers: dict[str, Reader]
 
     @classmethod
     def load(cls, store: Store, run_id: str) -> Predictor:
@@ -44,22 +66,29 @@ class Predictor:
         labels = tuple(result["labels"])
         vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
 
-        def model(role: str, settings: ModelConfig) -> nn.Module:
-            built = classifier.build(settings, len(vocabulary), len(labels))
-            built.load_state_dict(load_file(folder / f"{role}.safetensors"))
-            return built.eval()
+        def own(role: str, settings: ModelConfig) -> Reader:
+            model = classifier.build(settings, len(vocabulary), len(labels))
+            model.load_state_dict(load_file(folder / f"{role}.safetensors"))
+            return Reader(
+                model.eval(), lambda texts: [vocabulary.encode(text, config.data.max_tokens) for text in texts]
+            )
 
-        roles: dict[str, ModelConfig] = {"teacher": config.teacher, "student": config.student}
+        readers = {}
+        if config.teacher.kind == "lstm":
+            readers["teacher"] = own("teacher", config.teacher)
+        elif config.teacher.kind == "pretrained":
+            readers["teacher"] = _encoder(folder, len(labels), config.teacher.encoder_max_tokens)
+        readers["student"] = own("student", student_model(config))
         if result["baseline"] is not None:
-            roles["baseline"] = config.student
-        models = {role: model(role, settings) for role, settings in roles.items()}
-        return cls(labels, vocabulary, config.data.max_tokens, models)
+            readers["baseline"] = own("baseline", student_model(config))
+        return cls(labels, vocabulary, config.data.max_tokens, readers)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """One answer a text, in order.
 
         Each has `text`, a probability for each label under each model's role, `kl` (student ‖ teacher, nats) and
-        `agree` (whether student and teacher choose the same label).
+        `agree` (whether student and teacher choose the same label). Where the teacher is a file, which cannot answer
+        new texts, `teacher`, `kl` and `agree` are None.
 
         Raises:
             DataError: a text is empty.
@@ -69,12 +98,7 @@ class Predictor:
                 raise DataError(f"text must not be empty, got {text!r}; type a sentence")
         if not texts:
             return []
-        encoded = EncodedTexts.of(
-            range(len(texts)),
-            [self.vocabulary.encode(text, self.max_tokens) for text in texts],
-            [-1] * len(texts),
-        )
-        logits = {role: _logits(model, encoded) for role, model in self.models.items()}
+        logits = {role: reader.logits(texts) for role, reader in self.readers.items()}
         return [self._answer(text, {role: rows[n] for role, rows in logits.items()}) for n, text in enumerate(texts)]
 
     def reading(self, text: str) -> tuple[int, int, int]:
@@ -84,25 +108,27 @@ class Predictor:
         return sum(self.vocabulary.is_word(number) for number in ids), len(ids), max(len(tokens), 1)
 
     def _answer(self, text: str, logits: dict[str, Tensor]) -> dict[str, Any]:
-        student_C, teacher_C = logits["student"], logits["teacher"]
+        spoken = {
+            role: dict(zip(self.label_names, logits_C.softmax(dim=0).tolist(), strict=True))
+            for role, logits_C in logits.items()
+        }
+        student_C, teacher_C = logits["student"], logits.get("teacher")
+        if teacher_C is None:
+            return {"text": text, "teacher": None, **spoken, "kl": None, "agree": None}
         return {
             "text": text,
-            **{
-                role: dict(zip(self.label_names, logits_C.softmax(dim=0).tolist(), strict=True))
-                for role, logits_C in logits.items()
-            },
+            **spoken,
             "kl": float(divergence(student_C[None], teacher_C[None], "kl_student_teacher", 1.0)),
             "agree": bool(student_C.argmax() == teacher_C.argmax()),
         }
 
 
-def _logits(model: nn.Module, texts: EncodedTexts) -> Tensor:
-    parts, order = [], []
-    with torch.inference_mode():
-        for rows, batch in sorted_batches(texts, BATCH):
-            parts.append(model(batch.tokens_BT, batch.lengths_B))
-            order.append(rows)
-    return torch.cat(parts)[torch.cat(order).argsort()]
+def _encoder(folder: Path, classes: int, max_tokens: int) -> Reader:
+    from distill_core.models import pretrained  # transformers take seconds to import
+
+    model, pieces = pretrained.rebuild(folder / ENCODER, classes, max_tokens)
+    model.load_state_dict(load_file(folder / TEACHER_WEIGHTS))
+    return Reader(model.eval(), pieces.encode_all)
 
 
 def latency_ms(model: nn.Module, encode: Callable[[str], list[int]], texts: Sequence[str]) -> float:

@@ -13,8 +13,6 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
 
 def _against_teacher(result: Mapping[str, Any]) -> str:
     teacher, student = result["teacher"], result["student"]
-    smaller = teacher["parameters"] / student["parameters"]
-    faster = teacher["latency_ms"] / student["latency_ms"]
     sentence = f"The student keeps {_percent(result['retention'])} of its teacher's accuracy"
     if result["retention"] is None:
         sentence = "The teacher is never right on the test texts"
@@ -22,7 +20,14 @@ def _against_teacher(result: Mapping[str, Any]) -> str:
         sentence = "The student is more accurate than its teacher"
     elif result["retention"] > 0.995:
         sentence = "The student is as accurate as its teacher"
-    accuracies = f"{_percent(student['test_accuracy'])} against {_percent(teacher['test_accuracy'])}"
+    seeds = result.get("seeds")
+    reached = seeds["student"]["mean"] if seeds else student["test_accuracy"]
+    average = f" on the average of {seeds['count']} seeds" if seeds else ""
+    accuracies = f"{_percent(reached)} against {_percent(teacher['test_accuracy'])}{average}"
+    if teacher["parameters"] is None:
+        return f"{sentence} ({accuracies}), which is a file and cannot answer new texts."
+    smaller = teacher["parameters"] / student["parameters"]
+    faster = teacher["latency_ms"] / student["latency_ms"]
     return f"{sentence} ({accuracies}), {_size(smaller)}, and answers {_speed(faster)}."
 
 
@@ -42,7 +47,7 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
     gain, margin = result["gain"], result["gain_margin"]
     if gain is None:
         return ["No baseline was trained, so nobody can say whether the teacher helped."]
-    points, spread = round(100 * gain, 1) + 0.0, f"±{100 * margin:.1f}"
+    points, spread = round(100 * gain, 1) + 0.0, f"±{100 * margin:.1f}{_chance(result)}"
     if gain > margin:
         return [f"The teacher helped: {points:.1f} points better than the same student alone ({spread})."]
     if gain < -margin:
@@ -51,6 +56,16 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
         f"The teacher made no difference that this test can show: {points:+.1f} points against the same student "
         f"alone ({spread})."
     ]
+
+
+def _chance(result: Mapping[str, Any]) -> str:
+    """What the paired test over seeds says."""
+    seeds = result.get("seeds")
+    p_value = seeds and seeds.get("p_value")
+    if p_value is None:
+        return ""
+    chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    return f"; paired t-test over {seeds['count']} seeds: {chance}"
 
 
 def _percent(share: float | None) -> str:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from distill_core.config import DataConfig
-from distill_core.data.profile import Profile
 from distill_core.data.sources import Dataset, Split
 from distill_core.data.vocabulary import PAD_ID, Vocabulary, tokenize
 
@@ -55,6 +54,11 @@ class EncodedTexts:
         numbers_of = partial(torch.tensor, dtype=torch.long)
         return cls(numbers_of(ids), numbers_of(labels), flat, lengths.cumsum(0))
 
+    @classmethod
+    def without_labels(cls, token_ids: Sequence[Sequence[int]], first: int = 0) -> EncodedTexts:
+        """Packs texts that have no label; their ids are below 0, after `first` others."""
+        return cls.of(unlabelled_ids(len(token_ids), first), token_ids, [-1] * len(token_ids))
+
     def __len__(self) -> int:
         return len(self.ids_N)
 
@@ -62,6 +66,20 @@ class EncodedTexts:
     def lengths_N(self) -> Tensor:
         """Number of tokens of each text."""
         return self.offsets.diff()
+
+    def joined(self, other: EncodedTexts) -> EncodedTexts:
+        """These texts and then the others."""
+        return EncodedTexts(
+            torch.cat([self.ids_N, other.ids_N]),
+            torch.cat([self.labels_N, other.labels_N]),
+            torch.cat([self.flat, other.flat]),
+            torch.cat([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+        )
+
+    def of_ids(self, ids_B: Tensor) -> Batch:
+        """A batch of the samples with these ids. Raises KeyError for one that is not there."""
+        order = self.ids_N.argsort()
+        return self.gather(order[_rows_of(self.ids_N[order], ids_B)])
 
     def gather(self, rows: Tensor) -> Batch:
         """A batch of the texts in `rows`, in that order."""
@@ -75,7 +93,7 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """A data set as token ids, ready for training."""
+    """A data set as token ids, ready for training; `answers` are a teacher's logits that the data itself carries."""
 
     label_names: tuple[str, ...]
     vocabulary: Vocabulary
@@ -83,46 +101,53 @@ class EncodedDataset:
     val: EncodedTexts
     test: EncodedTexts
     unlabelled: EncodedTexts
-
-    def profile(self) -> Profile:
-        """Sizes of this data set."""
-        parts = {name: getattr(self, name) for name in _PARTS}
-        return Profile(
-            self.label_names,
-            len(self.vocabulary),
-            {name: len(part) for name, part in parts.items()},
-            {name: len(part.flat) / max(len(part), 1) for name, part in parts.items()},
-        )
+    answers: SampleLogits | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, the inverse of `from_tensors`."""
-        return {f"{part}.{name}": getattr(getattr(self, part), name) for part in _PARTS for name in _COLUMNS}
+        tensors = {f"{part}.{name}": getattr(getattr(self, part), name) for part in _PARTS for name in _COLUMNS}
+        return tensors if self.answers is None else {**tensors, **self.answers.tensors()}
 
     @classmethod
     def from_tensors(
         cls, label_names: Sequence[str], vocabulary: Vocabulary, tensors: Mapping[str, Tensor]
     ) -> EncodedDataset:
         """Rebuilds what `tensors` took apart."""
-        parts = (EncodedTexts(*(tensors[f"{part}.{name}"] for name in _COLUMNS)) for part in _PARTS)
-        return cls(tuple(label_names), vocabulary, *parts)
+        train, val, test, unlabelled = (
+            EncodedTexts(*(tensors[f"{part}.{name}"] for name in _COLUMNS)) for part in _PARTS
+        )
+        answers = SampleLogits.from_tensors(tensors) if "logits_NC" in tensors else None
+        return cls(tuple(label_names), vocabulary, train, val, test, unlabelled, answers)
 
 
 _PARTS = ("train", "val", "test", "unlabelled")
 _COLUMNS = ("ids_N", "labels_N", "flat", "offsets")
 
 
-def encode(dataset: Dataset, config: DataConfig, check: Callable[[], None] = lambda: None) -> EncodedDataset:
+def encode(
+    dataset: Dataset,
+    config: DataConfig,
+    check: Callable[[], None] = lambda: None,
+    progress: Callable[[float], None] = lambda part: None,
+) -> EncodedDataset:
     """Tokenises every text once and numbers the words of the training texts.
 
     Args:
         check: called between texts; what it raises ends the work.
+        progress: hears the part of the texts that is done, 0 to 1.
     """
+    splits, done = (dataset.train, dataset.val, dataset.test), 0
+    total = sum(len(split) for split in splits) + len(dataset.unlabelled)
 
     def tokens_of(texts: Sequence[str]) -> list[list[str]]:
+        nonlocal done
         tokenized = []
         for text in texts:
             check()
             tokenized.append(tokenize(text))
+            done += 1
+            if done % 256 == 0:
+                progress(done / total)
         return tokenized
 
     train_tokens = tokens_of(dataset.train.texts)
@@ -134,20 +159,43 @@ def encode(dataset: Dataset, config: DataConfig, check: Callable[[], None] = lam
     def labelled(split: Split, tokenized: Sequence[Sequence[str]]) -> EncodedTexts:
         return EncodedTexts.of(split.ids, numbered(tokenized), split.labels)
 
-    count = len(dataset.unlabelled)
     return EncodedDataset(
         dataset.label_names,
         vocabulary,
         train=labelled(dataset.train, train_tokens),
         val=labelled(dataset.val, tokens_of(dataset.val.texts)),
         test=labelled(dataset.test, tokens_of(dataset.test.texts)),
-        unlabelled=EncodedTexts.of(range(-count, 0), numbered(tokens_of(dataset.unlabelled)), [-1] * count),
+        unlabelled=EncodedTexts.without_labels(numbered(tokens_of(dataset.unlabelled))),
+        answers=_answers(dataset),
     )
+
+
+def _answers(dataset: Dataset) -> SampleLogits | None:
+    """The teacher's logits that the data carries, by sample id; texts without labels have the ids below 0."""
+    splits = (dataset.train, dataset.val, dataset.test)
+    if not all(split.answers for split in splits):
+        return None
+    ids = [identity for split in splits for identity in split.ids]
+    rows = [row for split in splits for row in split.answers]
+    if dataset.unlabelled_answers:
+        ids.extend(unlabelled_ids(len(dataset.unlabelled)))
+        rows.extend(dataset.unlabelled_answers)
+    ids_N = torch.tensor(ids)
+    order = ids_N.argsort()
+    return SampleLogits(ids_N[order], torch.tensor(rows)[order])
+
+
+def unlabelled_ids(count: int, first: int = 0) -> range:
+    """Sample ids of texts without labels: −1, −2 and so on, after `first` others."""
+    return range(-first - 1, -first - count - 1, -1)
 
 
 @dataclass(frozen=True)
 class SampleLogits:
-    """Logits addressed by sample id, so that no shuffling can misalign them. `ids_N` rises strictly."""
+    """Logits addressed by sample id, so that no shuffling can misalign them. `ids_N` rises strictly.
+
+    Any other rows of numbers can be kept in this way, such as an encoder's pooled states.
+    """
 
     ids_N: Tensor
     logits_NC: Tensor
@@ -161,10 +209,29 @@ class SampleLogits:
 
     def of_ids(self, ids_B: Tensor) -> Tensor:
         """Logits `[B, C]` of samples. Raises KeyError for a sample that is not there."""
-        rows = torch.searchsorted(self.ids_N, ids_B).clamp(max=len(self.ids_N) - 1)
-        if not torch.equal(self.ids_N[rows], ids_B):
-            raise KeyError(f"no logits for samples {ids_B[self.ids_N[rows] != ids_B].tolist()}")
-        return self.logits_NC[rows]
+        return self.logits_NC[_rows_of(self.ids_N, ids_B)]
+
+    def joined(self, other: SampleLogits) -> SampleLogits:
+        """These logits and those of other samples."""
+        ids = torch.cat([self.ids_N, other.ids_N])
+        order = ids.argsort()
+        return SampleLogits(ids[order], torch.cat([self.logits_NC, other.logits_NC])[order])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Both tensors by name, the inverse of `from_tensors`."""
+        return {"ids_N": self.ids_N, "logits_NC": self.logits_NC}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SampleLogits:
+        """Rebuilds what `tensors` took apart."""
+        return cls(tensors["ids_N"], tensors["logits_NC"])
+
+
+def _rows_of(rising_N: Tensor, ids_B: Tensor) -> Tensor:
+    rows = torch.searchsorted(rising_N, ids_B).clamp(max=len(rising_N) - 1)
+    if not torch.equal(rising_N[rows], ids_B):
+        raise KeyError(f"nothing for samples {ids_B[rising_N[rows] != ids_B].tolist()}")
+    return rows
 
 
 def windows(texts: Sequence[EncodedTexts], width: int) -> EncodedTexts:

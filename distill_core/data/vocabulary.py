@@ -1,4 +1,4 @@
-"""Words and their numbers. The only module that imports torchtext."""
+"""Words and their numbers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from torchtext.data.utils import get_tokenizer
-from torchtext.vocab import Vocab
+from distill_core.data.torchtext_parts import basic_english, frequent_words
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_ID, UNKNOWN_ID = 0, 1
 
-_basic_english = get_tokenizer("basic_english")
 # Kana, CJK ideographs and their extensions: scripts written without spaces between words.
 _UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
 
 
+def separate(text: str) -> str:
+    """The text with spaces around each character of a script that has none between its words."""
+    return _UNSPACED.sub(r" \1 ", text)
+
+
 def tokenize(text: str) -> list[str]:
     """torchtext's basic_english tokens; Chinese and Japanese are split by character."""
-    tokens: list[str] = _basic_english(_UNSPACED.sub(r" \1 ", text))
-    return tokens
+    return basic_english(separate(text))
 
 
 class Vocabulary:
@@ -36,8 +38,8 @@ class Vocabulary:
     def build(cls, tokenized: Iterable[Sequence[str]], *, min_frequency: int, max_size: int) -> Vocabulary:
         """Counts words and keeps those that occur `min_frequency` times or more, at most `max_size` of them."""
         counts = Counter(token for tokens in tokenized for token in tokens)
-        vocab = Vocab(counts, max_size=max_size, min_freq=min_frequency, specials=[PAD, UNKNOWN])
-        return cls(vocab.itos)
+        specials = [PAD, UNKNOWN]
+        return cls(frequent_words(counts, min_frequency=min_frequency, max_size=max_size, specials=specials))
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -1,28 +1,43 @@
-"""The article's classifier: embedding → LSTM → pooling → linear.
+"""The article's classifier, embedding → LSTM (or GRU) → pooling → linear, and the way from a setting to a model.
 
-Each reading direction is an LSTM of its own, the backward one fed with reversed text, so that a direction never sees
-the words that it predicts in pre-training (as in ELMo, Peters et al. 2018). Texts are padded on the right and an LSTM
-only looks back, so padding cannot reach a real position; pooling leaves padded positions out.
+Each reading direction is a network of its own, the backward one fed with reversed text, so that a direction never sees
+the words that it predicts in pre-training (as in ELMo, Peters et al. 2018). Texts are padded on the right and a
+direction only looks back, so padding cannot reach a real position; pooling leaves padded positions out.
 
 Shapes: `B` texts, `T` tokens, `E` embedding width, `H` states a direction, `D` directions, `C` classes.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from distill_core.config import ModelConfig
-from distill_core.data.vocabulary import PAD_ID
-from distill_core.models.sizes import widths
+from distill_core.models.bag import BagOfEmbeddings
+from distill_core.models.convolution import TextCNN
+from distill_core.models.embedding import embedding
+from distill_core.models.sizes import kind_of, widths
 
 
-def build(config: ModelConfig, vocabulary_size: int, classes: int) -> TextClassifier:
+def build(config: ModelConfig, vocabulary_size: int, classes: int) -> TextClassifier | TextCNN | BagOfEmbeddings:
     """A new model whose start depends on PyTorch's random state alone."""
-    size = widths(config)
+    size, kind = widths(config), kind_of(config)
+    if kind == "textcnn":
+        return TextCNN(
+            vocabulary_size,
+            classes,
+            embedding_width=size.embedding,
+            filters=size.hidden,
+            dropout=config.dropout,
+        )
+    if kind == "bag":
+        return BagOfEmbeddings(vocabulary_size, classes, embedding_width=size.embedding, dropout=config.dropout)
     return TextClassifier(
         vocabulary_size,
         classes,
+        cell=kind,
         embedding_width=size.embedding,
         hidden_width=size.hidden,
         layers=config.layers,
@@ -40,6 +55,7 @@ class TextClassifier(nn.Module):
         vocabulary_size: int,
         classes: int,
         *,
+        cell: Literal["lstm", "gru"] = "lstm",
         embedding_width: int,
         hidden_width: int,
         layers: int,
@@ -48,12 +64,10 @@ class TextClassifier(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, embedding_width, padding_idx=PAD_ID)
-        nn.init.normal_(self.embedding.weight, std=0.1)
-        with torch.no_grad():
-            self.embedding.weight[PAD_ID] = 0.0
+        self.embedding = embedding(vocabulary_size, embedding_width)
+        network = nn.LSTM if cell == "lstm" else nn.GRU
         self.directions = nn.ModuleList(
-            nn.LSTM(embedding_width, hidden_width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+            network(embedding_width, hidden_width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
             for _ in range(2 if bidirectional else 1)
         )
         self.dropout = nn.Dropout(dropout)
@@ -70,8 +84,8 @@ class TextClassifier(nn.Module):
         """States `[B, T, H]` of each direction, in the order in which that direction reads."""
         readings = [tokens_BT, reverse(tokens_BT, lengths_B)][: len(self.directions)]
         return [
-            lstm(self.dropout(self.embedding(reading_BT)))[0]
-            for lstm, reading_BT in zip(self.directions, readings, strict=True)
+            network(self.dropout(self.embedding(reading_BT)))[0]
+            for network, reading_BT in zip(self.directions, readings, strict=True)
         ]
 
     def _pool(self, states_BTH: Tensor, lengths_B: Tensor) -> Tensor:

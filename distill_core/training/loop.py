@@ -1,4 +1,4 @@
-"""The one training loop: Adam, a loss, an epoch hook; it keeps the weights of the best epoch."""
+"""The one training loop: an optimizer, a loss, an epoch hook; it keeps the weights of the best epoch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from distill_core.data.batches import Batch, EncodedTexts, sorted_batches
 from distill_core.device import Compute
@@ -19,6 +20,8 @@ from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted, 
 EVALUATION_BATCH = 256
 GRADIENT_NORM = 5.0
 """Gradients longer than this are shortened to it: recurrent networks now and then produce huge ones."""
+AVERAGE_DECAY = 0.999
+"""Part of the running average of weights that stays at each step."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Terms:
     loss: Tensor
     ce: Tensor
     kl: Tensor | None = None
+    teacher_ce: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Score:
     value: float
     ce: float
     accuracy: float | None = None
+    teacher_accuracy: float | None = None
 
 
 def fit(
@@ -73,22 +78,28 @@ def fit(
     *,
     batches: Callable[[torch.Generator], Iterator[Batch]],
     steps_per_epoch: int,
-    loss: Callable[[Batch], Terms],
+    loss: Callable[[Batch, float], Terms],
     score: Callable[[], Score],
     epochs: int,
-    learning_rate: float,
+    optimizer: torch.optim.Optimizer,
     seed: int,
     context: Context,
+    warmup: float = 0.0,
+    average: bool = False,
+    first_step: int = 0,
 ) -> Score:
     """Trains `model` in place and leaves it, in evaluation mode, with the weights of its best epoch.
 
     Args:
         stage: the name under which events are reported.
         batches: one pass over the data, in an order drawn from the generator it is given.
-        loss: the losses of a batch that is on the right device.
+        loss: the losses of a batch that is on the right device; also hears the part of training that is over, 0 to 1.
         score: measures the model on validation after each epoch.
-        learning_rate: Adam's (Kingma & Ba 2015); it falls linearly to 0 over all steps.
+        optimizer: its learning rates fall linearly to 0 over all steps.
         seed: decides the order of batches and the dropout, whatever came before.
+        warmup: part of all steps in which the learning rates rise from 0 first.
+        average: measure and keep an exponential running average of the weights in place of the last ones.
+        first_step: steps of the stage that were done before.
 
     Returns:
         The best epoch's score.
@@ -98,9 +109,9 @@ def fit(
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), learning_rate)
     total = epochs * steps_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total, warmup))
+    averaged = AveragedModel(model, multi_avg_fn=_average) if average else None
     meter, step = _Meter(), 0
     best: Score | None = None
     best_weights: dict[str, Tensor] = {}
@@ -108,24 +119,49 @@ def fit(
         model.train()
         for batch in batches(generator):
             context.check()
-            terms = loss(batch.to(context.compute.device))
+            terms = loss(batch.to(context.compute.device), step / total)
             optimizer.zero_grad()
             terms.loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
+            if averaged is not None:
+                averaged.update_parameters(model)
             step += 1
             meter.add(terms, len(batch))
             if context.pace.due():
-                context.emit(meter.read(stage, step, float(schedule.get_last_lr()[0])))
+                context.emit(meter.read(stage, first_step + step, float(schedule.get_last_lr()[0])))
             schedule.step()
         model.eval()
-        reached = score()
-        context.emit(Epoch(stage, epoch, "val", reached.accuracy, reached.ce))
-        if best is None or reached.value > best.value:
-            best, best_weights = reached, copy.deepcopy(model.state_dict())
+        with _weights_of(averaged, model):
+            reached = score()
+            context.emit(Epoch(stage, epoch, "val", reached.accuracy, reached.ce, reached.teacher_accuracy))
+            if best is None or reached.value > best.value:
+                best, best_weights = reached, copy.deepcopy(model.state_dict())
     assert best is not None
     model.load_state_dict(best_weights)
     return best
+
+
+_average = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
+
+
+def _rate(done: float, warmup: float) -> float:
+    """What the learning rate is multiplied by: up from 0 in the warm-up, then down to 0."""
+    return done / warmup if done < warmup else (1 - done) / (1 - warmup)
+
+
+@contextmanager
+def _weights_of(averaged: AveragedModel | None, model: nn.Module) -> Iterator[None]:
+    """Lends the averaged weights to the model."""
+    if averaged is None:
+        yield
+        return
+    own = copy.deepcopy(model.state_dict())
+    model.load_state_dict(averaged.module.state_dict())
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 class _Meter:
@@ -136,20 +172,27 @@ class _Meter:
         self._examples = 0
 
     def add(self, terms: Terms, examples: int) -> None:
-        kl = None if terms.kl is None else terms.kl.detach()
-        self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl))
+        kl, teacher_ce = (None if part is None else part.detach() for part in (terms.kl, terms.teacher_ce))
+        self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce))
         self._examples += examples
 
     def read(self, stage: str, step: int, lr: float) -> Step:
-        loss = _mean([terms.loss for terms in self._terms])
-        ce = _mean([terms.ce for terms in self._terms])
-        kls = [terms.kl for terms in self._terms if terms.kl is not None]
-        self._terms.clear()
-        return Step(stage, step, self._examples, ce, _mean(kls) if kls else None, loss, lr)
+        terms, self._terms = self._terms, []
+        return Step(
+            stage,
+            step,
+            self._examples,
+            ce=_mean([term.ce for term in terms]),
+            kl=_mean([term.kl for term in terms]),
+            loss=_mean([term.loss for term in terms]),
+            lr=lr,
+            teacher_ce=_mean([term.teacher_ce for term in terms]),
+        )
 
 
-def _mean(values: list[Tensor]) -> float:
-    return float(torch.stack(values).mean())
+def _mean(values: list[Tensor | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(torch.stack(present).mean()) if present else None
 
 
 def logits_of(
@@ -161,22 +204,37 @@ def logits_of(
         tick: called after each batch with its number of texts.
     """
     model.eval()
+    return outputs_of(model, texts, context, tick=tick)
+
+
+def outputs_of(
+    function: Callable[[Tensor, Tensor], Tensor],
+    texts: EncodedTexts,
+    context: Context,
+    *,
+    tick: Callable[[int], None] = lambda texts: None,
+) -> Tensor:
+    """What a function of token ids and lengths makes of all texts, a row each, in their order; float32 on the CPU."""
     order, parts = [], []
     for rows, batch in sorted_batches(texts, EVALUATION_BATCH):
         context.check()
         moved = batch.to(context.compute.device)
         with torch.inference_mode(), context.compute.autocast():
-            parts.append(model(moved.tokens_BT, moved.lengths_B).float().cpu())
+            parts.append(function(moved.tokens_BT, moved.lengths_B).float().cpu())
         order.append(rows)
         tick(len(rows))
     gathered = torch.cat(parts)
-    logits_NC = torch.empty_like(gathered)
-    logits_NC[torch.cat(order)] = gathered
-    return logits_NC
+    rows_N = torch.empty_like(gathered)
+    rows_N[torch.cat(order)] = gathered
+    return rows_N
 
 
 def validation_score(model: nn.Module, texts: EncodedTexts, context: Context) -> Score:
     """Accuracy and cross-entropy (nats) of a classifier on labelled texts."""
-    logits_NC = logits_of(model, texts, context)
-    accuracy = float((logits_NC.argmax(dim=1) == texts.labels_N).float().mean())
-    return Score(accuracy, float(F.cross_entropy(logits_NC, texts.labels_N)), accuracy)
+    return score_of(logits_of(model, texts, context), texts.labels_N)
+
+
+def score_of(logits_NC: Tensor, labels_N: Tensor) -> Score:
+    """Accuracy and cross-entropy (nats) of logits."""
+    accuracy = float((logits_NC.argmax(dim=1) == labels_N).float().mean())
+    return Score(accuracy, float(F.cross_entropy(logits_NC, labels_N)), accuracy)

@@ -4,79 +4,160 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
+import torch
+from torch import Tensor, nn
 
 from distill_core.config import ObjectiveConfig, TrainingConfig
-from distill_core.data.batches import Batch, EncodedDataset, SampleLogits, batch_count, shuffled_batches
-from distill_core.models.classifier import TextClassifier
-from distill_core.training.loop import Context, Terms, fit, validation_score
-from distill_core.training.losses import distillation_loss, divergence
+from distill_core.data.batches import Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
+from distill_core.training.loop import Context, Score, Terms, fit, validation_score
+from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
 
 
-def train_baseline(model: TextClassifier, data: EncodedDataset, training: TrainingConfig, *, context: Context) -> float:
-    """Trains the student on the labels alone; returns the seconds it took."""
+def step_count(texts: EncodedTexts, training: TrainingConfig) -> int:
+    """Steps of one training."""
+    return training.epochs * batch_count(texts, training.batch_size)
 
-    def loss(batch: Batch) -> Terms:
-        with context.compute.autocast():
-            logits_BC = model(batch.tokens_BT, batch.lengths_B)
-        ce = F.cross_entropy(logits_BC.float(), batch.labels_B)
+
+def train_baseline(
+    model: nn.Module, train: EncodedTexts, val: EncodedTexts, training: TrainingConfig, *, seed: int, context: Context
+) -> Score:
+    """Trains the student on the labels alone; returns the best epoch's score."""
+
+    def loss(batch: Batch, done: float) -> Terms:
+        ce = cross_entropy(_answer(model, batch, context), batch.labels_B)
         return Terms(ce, ce)
 
-    return _train("baseline", model, data, training, loss=loss, context=context)
+    return _train("baseline", model, train, val, training, loss=loss, seed=seed, context=context)
 
 
 def distil(
-    model: TextClassifier,
-    data: EncodedDataset,
+    model: nn.Module,
+    texts: EncodedTexts,
+    val: EncodedTexts,
     teacher_logits: SampleLogits,
+    *,
     objective: ObjectiveConfig,
     training: TrainingConfig,
-    *,
+    seed: int,
     context: Context,
-) -> float:
-    """Trains the student on labels and on the frozen teacher's cached logits; returns the seconds it took."""
+    stage: str = "distil",
+) -> Score:
+    """Trains the student on labels and on the frozen teacher's cached logits; returns the best epoch's score.
 
-    def loss(batch: Batch) -> Terms:
+    Args:
+        texts: what it learns from; those without a label (-1) teach by the teacher's logits alone.
+    """
+
+    def loss(batch: Batch, done: float) -> Terms:
         teacher_BC = teacher_logits.of_ids(batch.ids_B.cpu()).to(context.compute.device)
-        with context.compute.autocast():
-            logits_BC = model(batch.tokens_BT, batch.lengths_B)
-        student_BC = logits_BC.float()
-        ce = F.cross_entropy(student_BC, batch.labels_B)
-        kl = divergence(student_BC, teacher_BC, objective.divergence, objective.temperature)
-        total = distillation_loss(
-            ce,
-            kl,
-            student_ce_weight=objective.student_ce_weight,
-            beta=objective.beta,
-            temperature=objective.temperature,
-        )
-        return Terms(total, ce, kl)
+        return _terms(_answer(model, batch, context), teacher_BC, batch, objective, done)
 
-    return _train("distil", model, data, training, loss=loss, context=context)
+    return _train(stage, model, texts, val, training, loss=loss, seed=seed, context=context)
+
+
+def distil_jointly(
+    model: nn.Module,
+    teacher: nn.Module,
+    train: EncodedTexts,
+    val: EncodedTexts,
+    *,
+    objective: ObjectiveConfig,
+    training: TrainingConfig,
+    teacher_train: EncodedTexts,
+    teacher_val: EncodedTexts,
+    teacher_groups: list[dict[str, object]],
+    seed: int,
+    context: Context,
+) -> Score:
+    """Trains teacher and student at once, by one Adam over the parameters of both, as the article's code does.
+
+    Gradients of the distance flow into both. The epoch that is best for the student is kept, of both.
+
+    Args:
+        teacher_train, teacher_val: the same samples as token ids of the teacher.
+        teacher_groups: the teacher's parameters with their learning rate, as optimizer groups.
+    """
+    both = nn.ModuleList([model, teacher])
+
+    def loss(batch: Batch, done: float) -> Terms:
+        reading = teacher_train.of_ids(batch.ids_B.cpu()).to(context.compute.device)
+        teacher_BC = _answer(teacher, reading, context)
+        return _terms(_answer(model, batch, context), teacher_BC, batch, objective, done, learning_teacher=True)
+
+    def score() -> Score:
+        student = validation_score(model, val, context)
+        return Score(
+            student.value, student.ce, student.accuracy, validation_score(teacher, teacher_val, context).accuracy
+        )
+
+    groups = [{"params": list(model.parameters()), "lr": training.learning_rate}, *teacher_groups]
+    return _train(
+        "distil",
+        both,
+        train,
+        val,
+        training,
+        loss=loss,
+        seed=seed,
+        context=context,
+        score=score,
+        optimizer=torch.optim.Adam(groups),
+    )
+
+
+def _answer(model: nn.Module, batch: Batch, context: Context) -> Tensor:
+    with context.compute.autocast():
+        logits_BC: Tensor = model(batch.tokens_BT, batch.lengths_B)
+    return logits_BC.float()
+
+
+def _terms(
+    student_BC: Tensor,
+    teacher_BC: Tensor,
+    batch: Batch,
+    objective: ObjectiveConfig,
+    done: float,
+    *,
+    learning_teacher: bool = False,
+) -> Terms:
+    ce = cross_entropy(student_BC, batch.labels_B)
+    teacher_ce = cross_entropy(teacher_BC, batch.labels_B) if learning_teacher else None
+    distance = divergence(student_BC, teacher_BC, objective.divergence, objective.temperature)
+    total = distillation_loss(
+        ce,
+        distance,
+        student_ce_weight=objective.student_ce_weight,
+        beta=ramped(objective.beta, objective.beta_ramp, done),
+        temperature=objective.temperature,
+        teacher_ce=teacher_ce,
+        teacher_ce_weight=objective.teacher_ce_weight,
+    )
+    return Terms(total, ce, distance, teacher_ce)
 
 
 def _train(
     stage: str,
-    model: TextClassifier,
-    data: EncodedDataset,
+    model: nn.Module,
+    texts: EncodedTexts,
+    val: EncodedTexts,
     training: TrainingConfig,
     *,
-    loss: Callable[[Batch], Terms],
+    loss: Callable[[Batch, float], Terms],
+    seed: int,
     context: Context,
-) -> float:
-    steps = batch_count(data.train, training.batch_size)
-    with context.stage(stage, training.epochs * steps) as outcome:
-        best = fit(
-            stage,
-            model,
-            batches=lambda generator: shuffled_batches(data.train, training.batch_size, generator),
-            steps_per_epoch=steps,
-            loss=loss,
-            score=lambda: validation_score(model, data.val, context),
-            epochs=training.epochs,
-            learning_rate=training.learning_rate,
-            seed=training.seed,
-            context=context,
-        )
-        outcome.accuracy = best.accuracy
-    return outcome.seconds
+    score: Callable[[], Score] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Score:
+    return fit(
+        stage,
+        model,
+        batches=lambda generator: shuffled_batches(texts, training.batch_size, generator),
+        steps_per_epoch=batch_count(texts, training.batch_size),
+        loss=loss,
+        score=score or (lambda: validation_score(model, val, context)),
+        epochs=training.epochs,
+        optimizer=optimizer or torch.optim.Adam(model.parameters(), training.learning_rate),
+        seed=seed,
+        context=context,
+        average=training.average_weights,
+    )

