@@ -16,11 +16,13 @@ _widgets.style()
 page = st.navigation(
     [
         st.Page("pages/train.py", title="Train", icon=":material/school:", default=True),
+        st.Page("pages/data.py", title="Data", icon=":material/database:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
     ],
     position="top",
 )
+st.session_state["page"] = page.url_path or "train"
 try:
     page.run()
 except DistillError as error:

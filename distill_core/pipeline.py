@@ -14,7 +14,7 @@ from distill_core.analysis import metrics
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.data.batches import SampleLogits
 from distill_core.evaluation import Candidate
-from distill_core.events import Emit, Epoch, Event, RunStarted, Step, stages_of
+from distill_core.events import Emit, Epoch, Event, RunStarted, Step, Warned, stages_of
 from distill_core.job import Job, Trainable
 from distill_core.models import classifier, embedding
 from distill_core.models.sizes import describe, student_model
@@ -26,6 +26,8 @@ from distill_core.training.loop import Context, logits_of
 from distill_core.training.teacher import parameter_groups
 
 Result = dict[str, Any]
+FEW_STEPS = 300
+"""Steps below which a student has hardly begun to learn."""
 
 
 def run(run_id: str, store: Store, emit: Emit, check: Callable[[], None]) -> Result:
@@ -91,6 +93,7 @@ class Students:
 def train_students(job: Job, teaching: Teaching) -> Students:
     """Trains baseline and student from one start, with one order of batches; then again for each further seed."""
     training, seconds, baseline = job.config.training, dict[str, float](), None
+    _warn_of_few_steps(job, student.step_count(teaching.texts, training))
     if training.baseline:
         with job.context.stage("baseline", student.step_count(job.data.train, training)) as outcome:
             baseline, outcome.accuracy = _train_baseline(job, teaching, training.seed, job.context)
@@ -104,6 +107,18 @@ def train_students(job: Job, teaching: Teaching) -> Students:
     seconds["distil"] = outcome.seconds
     repeats = _repeat(job, teaching, seconds) if training.seeds > 1 else ()
     return Students(pupil, baseline, seconds, teacher, teacher_logits, repeats)
+
+
+def _warn_of_few_steps(job: Job, steps: int) -> None:
+    """A small data set and few epochs leave a student hardly trained, whatever its teacher says."""
+    if steps < FEW_STEPS:
+        epochs = job.config.training.epochs
+        job.context.emit(
+            Warned(
+                f"The student learns in only {steps} steps ({epochs} epochs of {len(job.data.train):,} texts), which "
+                f"may be too few; try training.epochs={-(-epochs * FEW_STEPS // steps)} or a smaller batch size."
+            )
+        )
 
 
 def _new_student(job: Job, teaching: Teaching, seed: int, *, taught: bool) -> Trainable:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -11,6 +14,7 @@ from distill_core.events import Epoch, History, StageProgress, Step
 
 TEACHER, STUDENT, BASELINE = "#0072B2", "#D55E00", "#7A7A7A"
 CE, KL = "#CC79A7", "#009E73"
+MARKERS = {"teacher": "diamond", "student": "circle", "baseline": "square"}
 COLOURS = {"teacher": TEACHER, "student": STUDENT, "baseline": BASELINE}
 ROLE_OF = {"pretrain": "teacher", "finetune": "teacher", "baseline": "baseline", "distil": "student"}
 HEIGHT = 340
@@ -18,12 +22,23 @@ MAX_POINTS = 1000
 CHART_CONFIG = {"displaylogo": False, "showSendToCloud": False}
 """What the buttons over a chart offer: nothing that leaves the browser."""
 
-LOSS_TITLES = {
-    "pretrain": "Teacher reading: loss of the next word",
-    "finetune": "Teacher learning the labels: loss",
-    "baseline": "Student without teacher: loss",
-    "distil": "Student: cross-entropy, β·KL and total",
-}
+LOSS_STAGES = ("pretrain", "finetune", "assistant", "baseline", "distil")
+"""Stages that have a loss to draw."""
+DISTANCE_WORDS = {"jensen_shannon": "JS", "logit_mse": "MSE"}
+
+
+def loss_title(stage: str, config: RunConfig) -> str:
+    """What the loss chart of a stage shows."""
+    distance = DISTANCE_WORDS.get(config.objective.divergence, "KL")
+    if stage == "distil" and config.objective.mode == "joint":
+        return f"Both learning: CE of each, β·{distance} and total"
+    return {
+        "pretrain": "Teacher reading: loss of the next word",
+        "finetune": "Teacher learning the labels: loss",
+        "assistant": f"Assistant: CE, β·{distance} and total",
+        "baseline": "Student without teacher: loss",
+        "distil": f"Student: CE, β·{distance} and total",
+    }[stage]
 
 
 def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go.Figure:
@@ -32,7 +47,7 @@ def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go
     figure = _figure("step", "nats")
     if progress is None or not progress.curve:
         return _note(figure, "The first numbers are on their way")
-    if stage == "distil":
+    if stage in ("distil", "assistant"):
         _add_student_losses(figure, progress, config, ink)
     else:
         role = ROLE_OF[stage]
@@ -47,10 +62,15 @@ def _add_student_losses(figure: go.Figure, progress: StageProgress, config: RunC
     curve, objective = progress.curve, config.objective
     weight = objective.beta * objective.temperature**2
     squared = "·T²" if objective.temperature != 1 else ""
-    _add_line(figure, "CE", curve, [step.ce for step in curve], colour=CE, dash="solid", width=2)
-    _add_line(
-        figure, f"β{squared}·KL", curve, [weight * (step.kl or 0.0) for step in curve], colour=KL, dash="dot", width=2
-    )
+    distance = DISTANCE_WORDS.get(objective.divergence, "KL")
+    joint = any(step.teacher_ce is not None for step in curve)
+    if joint:
+        teacher_ces = [step.teacher_ce for step in curve]
+        _add_line(figure, "CE of the teacher", curve, teacher_ces, colour=TEACHER, dash="solid", width=2)
+    name = "CE of the student" if joint else "CE"
+    _add_line(figure, name, curve, [step.ce for step in curve], colour=CE, dash="solid", width=2)
+    distances = [weight * (step.kl or 0.0) for step in curve]
+    _add_line(figure, f"β{squared}·{distance}", curve, distances, colour=KL, dash="dot", width=2)
     _add_line(figure, "total", curve, [step.loss for step in curve], colour=ink, dash="solid", width=1.5)
 
 
@@ -83,8 +103,12 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
     students_began = baseline is not None or distil is not None
     epochs = config.training.epochs if students_began else config.teacher.epochs
     level = _teacher_level(history)
+    learning = [epoch for epoch in (distil.epochs if distil else []) if epoch.teacher_accuracy is not None]
     if finetune is not None and finetune.epochs and not students_began:
         _add_epochs(figure, "teacher", finetune.epochs, role="teacher", dash="solid", width=2.5)
+    elif learning:
+        moved = [replace(epoch, accuracy=epoch.teacher_accuracy) for epoch in learning]
+        _add_epochs(figure, "teacher", moved, role="teacher", dash="solid", width=2.5)
     elif level is not None:
         figure.add_scatter(
             x=[0.5, epochs + 0.5],
@@ -94,10 +118,12 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
             line={"color": TEACHER, "width": 2},
             hovertemplate="%{y:.1%}",
         )
+    repeat = history.progress.get("repeat")
+    repeats = repeat.epochs if repeat is not None else []
     if baseline is not None and baseline.epochs:
-        _add_epochs(figure, "student alone", baseline.epochs, role="baseline", dash="dash", width=2)
+        _add_epochs(figure, "student alone", baseline.epochs, repeats, role="baseline", dash="dash", width=2)
     if distil is not None and distil.epochs:
-        _add_epochs(figure, "student", distil.epochs, role="student", dash="solid", width=3.5)
+        _add_epochs(figure, "student", distil.epochs, repeats, role="student", dash="solid", width=3.5)
     figure.update_xaxes(range=[0.5, epochs + 0.5], dtick=max(1, epochs // 10))
     figure.update_yaxes(tickformat=".0%", range=_accuracy_range(figure))
     return figure if figure.data else _note(figure, "Accuracy appears after the first epoch on labels")
@@ -116,16 +142,133 @@ def _teacher_level(history: History) -> float | None:
     return next((stage.accuracy for stage in stages if stage is not None and stage.accuracy is not None), None)
 
 
-def _add_epochs(figure: go.Figure, name: str, epochs: Sequence[Epoch], *, role: str, dash: str, width: float) -> None:
+def _add_epochs(
+    figure: go.Figure,
+    name: str,
+    epochs: Sequence[Epoch],
+    repeats: Sequence[Epoch] = (),
+    *,
+    role: str,
+    dash: str,
+    width: float,
+) -> None:
+    """Accuracy by epoch; with repeats of further seeds their mean, and one standard deviation as error bars."""
+    values = [
+        [epoch.accuracy, *(again.accuracy for again in repeats if (again.role, again.epoch) == (role, epoch.epoch))]
+        for epoch in epochs
+    ]
+    accuracies = [[value for value in found if value is not None] for found in values]
+    spread = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in accuracies]
     figure.add_scatter(
         x=[epoch.epoch for epoch in epochs],
-        y=[epoch.accuracy for epoch in epochs],
+        y=[statistics.fmean(found) if found else None for found in accuracies],
+        error_y={"array": spread, "visible": True, "width": 4, "thickness": 1.5} if any(spread) else None,
         name=name,
         mode="lines+markers",
         line={"color": COLOURS[role], "dash": dash, "width": width},
         marker={"size": 7, "symbol": "square" if role == "baseline" else "circle"},
         hovertemplate="%{y:.1%}",
     )
+
+
+def seeds_figure(result: Mapping[str, Any]) -> go.Figure:
+    """Test accuracy of each seed, with and without teacher, mean and one standard deviation beside."""
+    figure, seeds = _figure("", "test accuracy"), result["seeds"]
+    for role, name in (("baseline", "student alone"), ("student", "student")):
+        spread = seeds[role]
+        if spread is None:
+            continue
+        figure.add_scatter(
+            x=[*([name] * len(spread["values"]))],
+            y=spread["values"],
+            name=f"{name}, each seed",
+            mode="markers",
+            marker={"color": COLOURS[role], "size": 8, "opacity": 0.5, "symbol": MARKERS[role]},
+            hovertemplate="%{y:.1%}",
+        )
+        figure.add_scatter(
+            x=[name],
+            y=[spread["mean"]],
+            error_y={"array": [spread["std"]], "width": 10, "thickness": 2},
+            name=f"{name}, mean",
+            mode="markers",
+            marker={"color": COLOURS[role], "size": 13, "symbol": MARKERS[role]},
+            hovertemplate="%{y:.1%}",
+        )
+    teacher = result["teacher"]["test_accuracy"]
+    figure.add_hline(y=teacher, line={"color": TEACHER, "width": 2}, annotation_text="teacher")
+    figure.update_layout(showlegend=False, hovermode="closest")
+    figure.update_yaxes(tickformat=".1%")
+    return figure
+
+
+def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], role: str) -> go.Figure:
+    """Texts by true class (rows) and answer (columns), darker for more of a row."""
+    shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
+    names = [label if len(label) <= 18 else f"{label[:17]}…" for label in labels]
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares,
+            x=names,
+            y=names,
+            text=[[f"{count:,}" for count in row] for row in confusion],
+            texttemplate="%{text}" if len(labels) <= 12 else None,
+            colorscale=[[0, "rgba(127,127,127,0.08)"], [1, COLOURS[role]]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="true %{y}, answered %{x}: %{text}<extra></extra>",
+        )
+    )
+    figure.update_layout(height=min(150 + 34 * len(labels), 640), margin={"l": 10, "r": 10, "t": 10, "b": 10})
+    figure.update_xaxes(title={"text": "answered"}, fixedrange=True, automargin=True, type="category")
+    figure.update_yaxes(title={"text": "true"}, autorange="reversed", fixedrange=True, automargin=True, type="category")
+    return figure
+
+
+def counts_figure(counts: Mapping[str, Sequence[int]], labels: Sequence[str]) -> go.Figure:
+    """Texts of each class, one bar a split."""
+    figure = _figure("", "texts")
+    for split, shade in (("train", TEACHER), ("val", "#66AAD1"), ("test", "#B3D5E8")):
+        figure.add_bar(x=list(labels), y=list(counts[split]), name=split, marker={"color": shade})
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(type="category")
+    return figure
+
+
+def lengths_figure(lengths: Mapping[int, int]) -> go.Figure:
+    """Training texts by their number of tokens."""
+    starts = list(lengths)
+    width = starts[1] - starts[0] if len(starts) > 1 else 1
+    figure = _figure("words and signs", "training texts")
+    figure.add_bar(
+        x=[start + width / 2 for start in starts],
+        y=list(lengths.values()),
+        width=width,
+        marker={"color": TEACHER},
+        customdata=[f"{start} to {start + width - 1}" for start in starts],
+        hovertemplate="%{customdata}: %{y:,} texts<extra></extra>",
+    )
+    figure.update_layout(showlegend=False, hovermode="closest", bargap=0.05)
+    return figure
+
+
+def unknown_figure(unknown_by_size: Mapping[int, float], vocabulary: int, unknown: float) -> go.Figure:
+    """Share of unknown words among validation texts, for vocabularies of each size and the chosen one."""
+    figure = _figure("words in the vocabulary", "unknown words")
+    sizes, shares = [*unknown_by_size, vocabulary], [*unknown_by_size.values(), unknown]
+    figure.add_scatter(
+        x=sizes,
+        y=shares,
+        mode="lines+markers",
+        line={"color": STUDENT, "width": 2.5},
+        hovertemplate="%{x:,} words: %{y:.1%} unknown<extra></extra>",
+    )
+    figure.add_annotation(x=vocabulary, y=unknown, text="chosen", showarrow=True, arrowhead=0, ax=0, ay=-28)
+    figure.update_layout(showlegend=False, hovermode="closest")
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    return figure
 
 
 def probability_figure(probabilities: Mapping[str, float], role: str) -> go.Figure:

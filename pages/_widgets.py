@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, get_args
@@ -13,7 +13,7 @@ import streamlit as st
 
 from distill_core import config as configuration
 from distill_core import keys, openmp
-from distill_core.config import RunConfig
+from distill_core.config import DataConfig, RunConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
 from distill_core.events import History
@@ -21,19 +21,29 @@ from distill_core.executor import Executor, executor_of
 from distill_core.store import Status, Store, short
 
 STAGE_WORDS = {
+    "read": "Read",
     "pretrain": "Pre-train",
     "finetune": "Fine-tune",
     "cache": "Cache",
+    "transfer": "More texts",
+    "words": "Words",
+    "assistant": "Assistant",
     "baseline": "Baseline",
     "distil": "Distil",
+    "repeat": "Repeat",
     "test": "Test",
 }
 STAGE_HELP = {
+    "read": "The texts are fetched and their words counted, once.",
     "pretrain": "The teacher reads texts without labels and learns to predict the next word.",
     "finetune": "The teacher learns from labelled texts.",
     "cache": "The teacher answers every text once; the student learns from these answers.",
+    "transfer": "The teacher answers further texts that have no label, for the student to learn from.",
+    "words": "The teacher reads each word by itself; the student starts from what it makes of them.",
+    "assistant": "A model of middle size learns from the teacher and will teach the student in its place.",
     "baseline": "The same student learns from the labels alone, to see what the teacher adds.",
     "distil": "The student learns from the labels and from its teacher's answers.",
+    "repeat": "Baseline and student are trained again from other starts, to see what chance does.",
     "test": "All models answer texts that none of them has seen.",
 }
 STATUS_WORDS = {
@@ -67,17 +77,35 @@ def _load_torch() -> None:
     from distill_core.analysis import predict  # noqa: F401
 
 
-def profile_of(config: RunConfig) -> Profile:
-    """Sizes of the configured data set; tokenises it if nobody has yet."""
-    folder = store().cached("tokens", keys.data_key(config))
-    if folder is None:
-        with st.spinner("Reading the texts and counting their words, once…"):
-            from distill_core import pipeline
+def known_profile(config: RunConfig) -> Profile | None:
+    """What the configured data set looks like; None while nobody has read it. Raises DataError."""
+    folder = store().cached("tokens", keys.data_key(config, store().data_folder))
+    return None if folder is None else Profile.read(folder)
 
-            pipeline.prepare_data(config, store())
-        folder = store().cached("tokens", keys.data_key(config))
-        assert folder is not None
-    return Profile.read(folder)
+
+def read_profile(config: RunConfig) -> Profile:
+    """The same, reading and tokenising the data set first where nobody has; shows how far that is."""
+    profile = known_profile(config)
+    if profile is None:
+        bar = st.progress(0.0, text="Reading the texts")
+        # A click ends this script, and the reading with it, at the next report of progress.
+        if st.button("Cancel", key="data.cancel", on_click=forget_data):
+            st.stop()
+        from distill_core import teaching
+
+        teaching.prepare_data(config, store(), progress=lambda words, part: bar.progress(min(part, 1.0), text=words))
+        st.rerun()
+    return profile
+
+
+def profile_of(config: RunConfig) -> Profile | None:
+    """What the configured data set looks like; read at once where that takes seconds, else None until it has been."""
+    return known_profile(config) if config.data.is_large else read_profile(config)
+
+
+def forget_data() -> None:
+    """Goes back to the data set that needs no reading."""
+    draft_from(drafted_parts().model_copy(update={"data": DataConfig()}))
 
 
 # The chosen run
@@ -183,20 +211,31 @@ def _take_preset() -> None:
         draft_from(configuration.PRESETS[name].config)
 
 
-def choose_size(section: Literal["teacher", "student"], parameters: Mapping[str, int]) -> None:
-    """The named sizes of a role, the parameters of each in the help and of the chosen one below."""
-    info = _field(section, "size")
-    listed = " · ".join(f"{size} {millions(count)}" for size, count in parameters.items())
-    key = _remember(section, "size")
+def choose_kind(section: Literal["teacher", "student"], kinds: Mapping[str, str], sizes: str) -> str:
+    """The kind of model of a role; `sizes` says what its sizes cost."""
+    key = _remember(section, "kind")
     st.segmented_control(
         section.capitalize(),
-        list(parameters),
+        list(kinds),
+        format_func=kinds.__getitem__,
         key=key,
         required=True,
         width="stretch",
-        help=f"{info.description} Parameters: {listed}.",
+        help=f"{_field(section, 'kind').description}\n\n{_field(section, 'size').description} {sizes}",
     )
-    st.caption(f"{millions(parameters[st.session_state[key]])} parameters")
+    return str(st.session_state[key])
+
+
+def choose_size(section: Literal["teacher", "student"], sizes: Iterable[str]) -> None:
+    """The named sizes of a role."""
+    st.segmented_control(
+        f"{section.capitalize()} size",
+        list(sizes),
+        key=_remember(section, "size"),
+        required=True,
+        width="stretch",
+        label_visibility="collapsed",
+    )
 
 
 def slide(section: str, name: str, low: float, high: float, step: float) -> None:
@@ -206,11 +245,16 @@ def slide(section: str, name: str, low: float, high: float, step: float) -> None
     st.slider(info.title, kind(low), kind(high), step=kind(step), help=info.description, key=_remember(section, name))
 
 
-def number(section: str, name: str, *, step: float, format: str | None = None) -> None:
-    """A number within a field's own bounds."""
+def number(section: str, name: str, *, step: float, format: str | None = None, whole: bool = True) -> None:
+    """A number within a field's own bounds; an empty one where the field may be left out.
+
+    Args:
+        whole: whether a number that may be left out is an integer.
+    """
     info = _field(section, name)
     low, high = _bounds(info.metadata)
-    kind = type(getattr(getattr(RunConfig(), section), name))
+    default = getattr(getattr(RunConfig(), section), name)
+    kind = (int if whole else float) if default is None else type(default)
     st.number_input(
         info.title,
         min_value=None if low is None else kind(low),
@@ -218,8 +262,24 @@ def number(section: str, name: str, *, step: float, format: str | None = None) -
         step=kind(step),
         format=format,
         help=info.description,
+        placeholder="all" if default is None else None,
         key=_remember(section, name),
     )
+
+
+def text(section: str, name: str, *, placeholder: str = "") -> None:
+    """A short text; empty where the field may be left out."""
+    info = _field(section, name)
+    optional = getattr(getattr(RunConfig(), section), name) is None
+    key = _remember(section, name)
+    st.session_state[key] = st.session_state[key] or ""
+    st.text_input(info.title, help=info.description, placeholder=placeholder, key=key, on_change=strip, args=(key,))
+    _draft()[f"{section}.{name}"] = st.session_state[key] or (None if optional else "")
+
+
+def strip(key: str) -> None:
+    """Takes the spaces off both ends of what was typed."""
+    st.session_state[key] = st.session_state[key].strip()
 
 
 def switch(section: str, name: str) -> None:
@@ -230,11 +290,27 @@ def switch(section: str, name: str) -> None:
 
 def drafted_config() -> RunConfig:
     """The configuration that the controls show. Raises ConfigError."""
-    values = RunConfig().model_dump(mode="json")
+    return configuration.parse(_drafted_values())
+
+
+def drafted_parts() -> RunConfig:
+    """The same without asking whether its parts fit together: enough to draw the controls."""
+    values = _drafted_values()
+    parts = {name: type(part).model_validate(values[name]) for name, part in RunConfig()}
+    return RunConfig.model_construct(**parts)
+
+
+def _drafted_values() -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = RunConfig().model_dump(mode="json")
     for path, value in _draft().items():
         section, name = path.split(".")
         values[section][name] = value
-    return configuration.parse(values)
+    return values
+
+
+def draft(section: str, name: str, value: object) -> None:
+    """Sets a field of the draft that has no control of its own name."""
+    _draft()[f"{section}.{name}"] = value
 
 
 def draft_from(config: RunConfig) -> None:
@@ -243,7 +319,14 @@ def draft_from(config: RunConfig) -> None:
     for section, fields in config.model_dump(mode="json").items():
         for name, value in fields.items():
             _draft()[f"{section}.{name}"] = value
-            st.session_state.pop(f"train.{section}.{name}", None)
+            st.session_state.pop(key_of(f"{section}.{name}"), None)
+    for name in ("source", "hub", "labels"):
+        st.session_state.pop(key_of(name), None)
+
+
+def key_of(name: str) -> str:
+    """A widget's key: the same control on another page is another widget."""
+    return f"{st.session_state.get('page', 'train')}.{name}"
 
 
 def _draft() -> dict[str, Any]:
@@ -253,7 +336,7 @@ def _draft() -> dict[str, Any]:
 
 def _remember(section: str, name: str) -> str:
     """The key of a field's widget, which starts from the draft: widgets forget their values on a page switch."""
-    path, key = f"{section}.{name}", f"train.{section}.{name}"
+    path, key = f"{section}.{name}", key_of(f"{section}.{name}")
     default = getattr(getattr(RunConfig(), section), name)
     if key not in st.session_state:
         st.session_state[key] = _draft().get(path, default)
@@ -279,6 +362,13 @@ def _bounds(metadata: list[Any]) -> tuple[float | None, float | None]:
 def millions(count: int) -> str:
     """A number of parameters, as in 1.54 M."""
     return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count / 1e6:.3f} M"
+
+
+def models(config: RunConfig) -> str:
+    """Teacher and student in a few letters."""
+    teacher = {"pretrained": config.teacher.model, "file": "a file"}.get(config.teacher.kind, config.teacher.size)
+    kind = "" if config.student.kind == "lstm" else f"{config.student.kind} "
+    return f"{teacher} → {kind}{config.teacher.size if config.student.like_teacher else config.student.size}"
 
 
 def duration(seconds: float) -> str:
@@ -335,6 +425,7 @@ def style() -> None:
 
 _STYLE = """
 .stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
+[data-testid="stSidebar"] [data-testid="stButtonGroup"] button { padding-left: 0.4rem; padding-right: 0.4rem; }
 .lab-title { display: flex; justify-content: space-between; align-items: baseline; gap: 1rem; flex-wrap: wrap; }
 .lab-title h1 { font-size: 1.7rem; font-weight: 650; margin: 0; padding: 0; letter-spacing: -0.01em; }
 .lab-title span { opacity: 0.65; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
@@ -358,6 +449,8 @@ _STYLE = """
 .lab-middle { text-align: center; padding-top: 1.2rem; }
 .lab-middle b { display: block; font-size: 1.5rem; }
 .lab-middle small { opacity: 0.65; }
+.lab-examples { padding-left: 1.1rem; max-height: 300px; overflow-y: auto; margin: 0; }
+.lab-examples li { margin-bottom: 0.6rem; overflow-wrap: anywhere; font-size: 0.92rem; line-height: 1.45; }
 .lab-verdict { font-size: 1.1rem; line-height: 1.5; max-width: 62rem; margin: 0.2rem 0; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 @media (max-width: 640px) {

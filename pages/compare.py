@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from distill_core.analysis.predict import Predictor
+from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.store import short
 from pages import _figures, _widgets
@@ -50,24 +51,39 @@ def _describe(run_id: str) -> str:
     config, result = _widgets.store().config(run_id), _widgets.store().result(run_id)
     assert result is not None
     return (
-        f"{short(run_id)} · teacher {config.teacher.size} → student {config.student.size} · "
+        f"{short(run_id)} · {describe(config.data).title} · {_widgets.models(config)} · "
         f"β {config.objective.beta:g} · student {100 * result['student']['test_accuracy']:.1f} %"
     )
 
 
-def ask() -> str:
+def examples_of(run_id: str) -> dict[str, str]:
+    """Texts to try: made for film reviews, else training texts of the first classes."""
+    config = _widgets.store().config(run_id)
+    if config.data.name in ("rotten_tomatoes", "imdb"):
+        return EXAMPLES
+    try:
+        profile = _widgets.known_profile(config)
+    except DistillError:  # the file is gone
+        profile = None
+    found: dict[str, str] = {}
+    for example in profile.examples if profile is not None else ():
+        found.setdefault(example.label, example.text)
+    return dict(list(found.items())[:3])
+
+
+def ask(examples: dict[str, str]) -> str:
     """The text to answer."""
     st.session_state.setdefault("compare.text", st.session_state.get("compare.draft", ""))
     text: str = st.text_area(
         "Text",
         key="compare.text",
-        placeholder="Type what a critic might write about a film",
+        placeholder="Type a text",
         height=100,
         max_chars=200_000,
     )
     with st.container(horizontal=True):
         st.button("Compare", type="primary", key="compare.ask", help="Ask both models about the text above.")
-        for name, example in EXAMPLES.items():
+        for name, example in examples.items():
             st.button(name, key=f"compare.example.{name}", on_click=_fill, args=(example,))
     st.session_state["compare.draft"] = text
     return text
@@ -84,12 +100,22 @@ def answer(run_id: str, text: str) -> None:
     assert result is not None
     spoken = predictor.predict([text])[0]
     left, middle, right = st.columns([5, 2, 5])
-    with left:
-        _model("teacher", spoken["teacher"], result["teacher"])
-    with middle:
-        _between(spoken)
-    with right:
-        _model("student", spoken["student"], result["student"])
+    if spoken["teacher"] is None:
+        with left:
+            _model("student", spoken["student"], result["student"])
+        with right:
+            st.info(
+                "The teacher of this run is a file: its answers to the texts of that file are known, but nobody can "
+                "ask it about a new one. So the student answers alone.",
+                icon=":material/description:",
+            )
+    else:
+        with left:
+            _model("teacher", spoken["teacher"], result["teacher"])
+        with middle:
+            _between(spoken)
+        with right:
+            _model("student", spoken["student"], result["student"])
     _reading(predictor, text)
 
 
@@ -122,11 +148,11 @@ def _between(spoken: dict[str, Any]) -> None:
 def _reading(predictor: Predictor, text: str) -> None:
     known, read, total = predictor.reading(text)
     if known == 0:
-        st.warning("The models know none of these words, so their answer says nothing about the text.")
+        st.warning("The student knows none of these words, so its answer says nothing about the text.")
     elif known < read:
-        st.caption(f"The models know {known} of the {read} words and signs that they read.")
+        st.caption(f"The student knows {known} of the {read} words and signs that it reads.")
     if total > read:
-        st.caption(f"They read the first {read:,} of {total:,} words and signs.")
+        st.caption(f"It reads the first {read:,} of {total:,} words and signs.")
 
 
 _widgets.title("Compare teacher and student")
@@ -135,11 +161,11 @@ if not finished:
     nothing_yet()
 else:
     run_id = choose_run(finished)
-    text = ask()
+    text = ask(examples_of(run_id))
     if text.strip():
         try:
             answer(run_id, text)
         except DistillError as error:
             st.error(str(error))
     else:
-        st.info("Type a text, or try one of the three examples.", icon=":material/edit:")
+        st.info("Type a text, or try one of the examples.", icon=":material/edit:")

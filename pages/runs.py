@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from distill_core.analysis.verdict import verdict
-from distill_core.data.sources import SOURCES
+from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.store import short
-from pages import _figures, _widgets
+from pages import _evaluation, _figures, _widgets
 
 POLL_SECONDS = 2.0
 PERCENT = st.column_config.NumberColumn(format="%.1f %%")
@@ -67,8 +67,8 @@ def _readable_row(run_id: str) -> dict[str, Any]:
         "Run": short(run_id),
         "Status": _widgets.STATUS_WORDS[status.status],
         "Started": time.strftime("%d %b %H:%M", time.localtime(status.created)),
-        "Data": SOURCES[config.data.name].title,
-        "Sizes": f"{config.teacher.size} → {config.student.size}",
+        "Data": describe(config.data).title,
+        "Models": _widgets.models(config),
         "β": config.objective.beta,
         "T": config.objective.temperature,
         "Epochs": config.training.epochs,
@@ -102,7 +102,7 @@ def details(run_id: str) -> None:
         st.dataframe(pd.DataFrame(rows), hide_index=True)
     if result is not None:
         with st.expander("All figures"):
-            st.dataframe(_figures_table(result))
+            _evaluation.show(result, "runs")
 
 
 def _actions(run_id: str, *, finished: bool) -> None:
@@ -118,7 +118,7 @@ def _actions(run_id: str, *, finished: bool) -> None:
 
 def _charts(run_id: str) -> None:
     history, config = _widgets.history_of(run_id), _widgets.store().config(run_id)
-    drawn = [stage for stage in _figures.LOSS_TITLES if stage in history.progress and history.progress[stage].curve]
+    drawn = [stage for stage in _figures.LOSS_STAGES if stage in history.progress and history.progress[stage].curve]
     if not drawn:
         st.caption("This run has no curves: it ended before its first step.")
         return
@@ -132,34 +132,13 @@ def _charts(run_id: str) -> None:
     )
     left, right = st.columns(2)
     with left:
-        st.markdown(f"**{_figures.LOSS_TITLES[stage]}**")
+        st.markdown(f"**{_figures.loss_title(stage, config)}**")
         st.plotly_chart(
             _figures.loss_figure(history, config, stage, _widgets.ink()), key="runs.loss", config=_figures.CHART_CONFIG
         )
     with right:
         st.markdown("**Accuracy on validation texts**")
         st.plotly_chart(_figures.accuracy_figure(history, config), key="runs.accuracy", config=_figures.CHART_CONFIG)
-
-
-def _figures_table(result: dict[str, Any]) -> pd.DataFrame:
-    """Models as columns, figures as rows."""
-    models = {role.capitalize(): result[role] for role in ("teacher", "baseline", "student") if result[role]}
-    names = dict.fromkeys(name for entry in models.values() for name in entry)
-    return pd.DataFrame(
-        {role: [_cell(entry.get(name)) for name in names] for role, entry in models.items()}, index=list(names)
-    )
-
-
-def _cell(value: Any) -> str:
-    return (
-        ""
-        if value is None
-        else f"{value:.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else value
-    )
 
 
 def overview() -> None:

@@ -2,100 +2,217 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Literal
+
 import streamlit as st
 
 from distill_core import estimate
 from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
-from distill_core.data.sources import SOURCES
 from distill_core.errors import DistillError
 from distill_core.events import History, stages_of
-from distill_core.models.sizes import STUDENT_WIDTHS, TEACHER_WIDTHS, parameter_count
+from distill_core.models.sizes import (
+    STUDENT_WIDTHS,
+    TEACHER_WIDTHS,
+    parameter_count,
+    student_model,
+    teacher_parameters,
+)
 from distill_core.store import Status
-from pages import _figures, _widgets
+from pages import _data_controls, _evaluation, _figures, _widgets
 from pages._live_chart import live_chart
 
 POLL_SECONDS = 0.5
-DIRECTIONS = {
-    "kl_teacher_student": "teacher‖student",
-    "kl_student_teacher": "student‖teacher",
+TEACHERS = {"lstm": "LSTM", "pretrained": "Pre-trained", "file": "File"}
+STUDENTS = {"lstm": "LSTM", "gru": "GRU", "textcnn": "CNN", "bag": "Bag"}
+MODES = {"offline": "only answers", "joint": "learns too (joint)"}
+DISTANCES = {
+    "kl_teacher_student": "KL(teacher‖student)",
+    "kl_student_teacher": "KL(student‖teacher)",
+    "jensen_shannon": "Jensen–Shannon",
+    "logit_mse": "logit MSE",
 }
+VECTORS = {"random": "random", "teacher": "from the teacher", "glove": "GloVe"}
 
 
 def settings() -> None:
     """The sidebar: what to train, and Start."""
-    _widgets.choose("data", "name", options={name: source.title for name, source in SOURCES.items()})
-    config = _widgets.drafted_config()
-    profile = _widgets.profile_of(config)
-    classes = len(profile.labels)
-    _widgets.choose_size("teacher", _parameters(config, "teacher", profile.vocabulary, classes))
-    _widgets.choose_size("student", _parameters(config, "student", profile.vocabulary, classes))
+    _widgets.choose_preset()
+    _data_controls.choose_data()
+    profile, problem = _profile()
+    known = profile or estimate.UNREAD
+    vocabulary, classes = known.vocabulary, len(known.labels)
+    _choose_model("teacher", TEACHERS, vocabulary, classes)
+    _choose_model("student", STUDENTS, vocabulary, classes)
     _widgets.slide("objective", "beta", 0.0, 10.0, 0.5)
     _widgets.slide("training", "epochs", 1, 30, 1)
     with st.expander("More"):
-        _more()
-    _start(profile)
+        section = st.pills(
+            "Settings of",
+            list(MORE),
+            default="Teacher",
+            required=True,
+            help="Everything else that decides a run. The defaults are good ones.",
+            key="train.more",
+        )
+        MORE[section]()
+    _start(profile, problem)
 
 
-def _more() -> None:
-    _widgets.choose_preset()
-    _widgets.slide("objective", "temperature", 0.5, 10.0, 0.5)
-    _widgets.choose("objective", "divergence", options=DIRECTIONS)
-    _widgets.number("objective", "student_ce_weight", step=0.5)
-    _widgets.switch("training", "baseline")
-    _widgets.switch("teacher", "pretrain")
-    _widgets.number("teacher", "pretrain_epochs", step=1)
+def _choose_model(role: Literal["teacher", "student"], kinds: Mapping[str, str], vocabulary: int, classes: int) -> None:
+    parameters = _parameters(role, vocabulary, classes)
+    listed = " · ".join(f"{size} {_widgets.millions(count)}" for size, count in parameters.items())
+    kind = _widgets.choose_kind(role, kinds, f"Parameters: {listed}.")
+    if kind not in ("pretrained", "file"):
+        _widgets.choose_size(role, parameters)
+
+
+def _profile() -> tuple[Profile | None, str]:
+    """What the chosen data set looks like, where that is known; or why it cannot be used."""
+    try:
+        return _widgets.profile_of(_widgets.drafted_parts()), ""
+    except DistillError as error:
+        st.error(str(error))
+        return None, "The data cannot be used yet."
+
+
+def _teacher_settings() -> None:
+    kind = _widgets.drafted_parts().teacher.kind
+    if kind == "file":
+        st.caption("Its answers stand in the columns teacher_LABEL of your file, as probabilities or raw scores.")
+        return
+    if kind == "lstm":
+        _widgets.switch("teacher", "pretrain")
+        _widgets.number("teacher", "pretrain_epochs", step=1)
+        _widgets.number("teacher", "pretrain_learning_rate", step=0.0005, format="%.4f")
+        _shape_settings("teacher")
+    else:
+        _widgets.text("teacher", "model")
+        _widgets.switch("teacher", "frozen")
+        _widgets.number("teacher", "encoder_learning_rate", step=1e-5, format="%.6f")
+        _widgets.number("teacher", "encoder_max_tokens", step=32)
     _widgets.number("teacher", "epochs", step=1)
-    _widgets.number("teacher", "learning_rate", step=0.0005, format="%.4f")
+    if kind == "lstm":
+        _widgets.number("teacher", "learning_rate", step=0.0005, format="%.4f")
+    _widgets.number("teacher", "batch_size", step=16)
+
+
+def _student_settings() -> None:
+    _widgets.choose("student", "word_vectors", options=VECTORS)
+    _widgets.switch("student", "like_teacher")
+    _shape_settings("student")
+
+
+def _shape_settings(section: str) -> None:
+    part = getattr(_widgets.drafted_parts(), section)
+    if part.kind in ("lstm", "gru"):
+        _widgets.switch(section, "bidirectional")
+        _widgets.choose(section, "pooling")
+        _widgets.number(section, "layers", step=1)
+    _widgets.number(section, "dropout", step=0.05, format="%.2f")
+
+
+def _loss_settings() -> None:
+    _widgets.choose("objective", "mode", options=MODES)
+    _widgets.choose("objective", "divergence", options=DISTANCES)
+    _widgets.slide("objective", "temperature", 0.5, 10.0, 0.5)
+    _widgets.number("objective", "student_ce_weight", step=0.5)
+    if _widgets.drafted_parts().objective.mode == "joint":
+        _widgets.number("objective", "teacher_ce_weight", step=0.5)
+    _widgets.slide("objective", "beta_ramp", 0.0, 1.0, 0.05)
+
+
+def _teaching_settings() -> None:
+    _widgets.switch("training", "transfer")
+    _widgets.number("training", "augment", step=1)
+    _widgets.choose("training", "assistant")
+
+
+def _training_settings() -> None:
+    _widgets.number("training", "seeds", step=1)
+    _widgets.switch("training", "baseline")
     _widgets.number("training", "learning_rate", step=0.0005, format="%.4f")
     _widgets.number("training", "batch_size", step=16)
+    _widgets.switch("training", "average_weights")
     _widgets.number("training", "seed", step=1)
+    _widgets.choose("training", "precision")
 
 
-def _parameters(config: RunConfig, role: str, vocabulary: int, classes: int) -> dict[str, int]:
-    section = getattr(config, role)
+MORE: Mapping[str, Callable[[], None]] = {
+    "Data": _data_controls.data_settings,
+    "Teacher": _teacher_settings,
+    "Student": _student_settings,
+    "Loss": _loss_settings,
+    "Teaching": _teaching_settings,
+    "Training": _training_settings,
+}
+
+
+def _parameters(role: str, vocabulary: int, classes: int) -> dict[str, int]:
+    section = getattr(_widgets.drafted_parts(), role)
     table = TEACHER_WIDTHS if role == "teacher" else STUDENT_WIDTHS
     return {size: parameter_count(section.model_copy(update={"size": size}), vocabulary, classes) for size in table}
 
 
-def _start(profile: Profile) -> None:
+def _start(profile: Profile | None, problem: str) -> None:
+    config = None
     try:
         config = _widgets.drafted_config()
     except DistillError as error:
-        st.error(str(error))
-        return
-    counts = [
-        parameter_count(model, profile.vocabulary, len(profile.labels)) for model in (config.teacher, config.student)
-    ]
-    expected = sum(estimate.seconds_by_stage(config, profile, _widgets.store()).values())
-    ready = ", teacher ready" if estimate.teacher_is_cached(config, _widgets.store()) else ""
-    st.markdown(
-        f"**{_widgets.millions(counts[0])} → {_widgets.millions(counts[1])}** parameters  \n"
-        f"about **{_widgets.duration(expected)}**{ready}"
+        if not problem:
+            st.error(str(error))
+    if config is not None and not problem:
+        st.markdown(_outlook(config, profile))
+    ready = config is not None and not problem
+    pressed = st.button(
+        "Start", type="primary", width="stretch", icon=":material/play_arrow:", key="train.start", disabled=not ready
     )
-    if st.button("Start", type="primary", width="stretch", icon=":material/play_arrow:", key="train.start"):
+    if pressed and config is not None:
         _widgets.choose_run(_widgets.executor().submit(config))
         st.rerun()
+
+
+def _outlook(config: RunConfig, profile: Profile | None) -> str:
+    """What the run makes of what, and how long that takes."""
+    known = profile or estimate.UNREAD
+    vocabulary, classes = known.vocabulary, len(known.labels)
+    teacher = teacher_parameters(config.teacher, vocabulary, classes)
+    large = {"file": "a file", "pretrained": config.teacher.model}.get(config.teacher.kind, "")
+    if teacher is not None:
+        large = _widgets.millions(teacher)
+    small = _widgets.millions(parameter_count(student_model(config), vocabulary, classes))
+    expected = sum(estimate.seconds_by_stage(config, profile, _widgets.store()).values())
+    ready = ", teacher ready" if estimate.teacher_is_cached(config, _widgets.store()) else ""
+    return f"**{large} → {small}** parameters  \nabout **{_widgets.duration(expected)}**{ready}"
 
 
 def welcome() -> None:
     """What the lab does, before anything has been trained."""
     _widgets.title("Teach a small model")
     st.markdown(
-        "A large **teacher** learns to tell good film reviews from bad ones. A small **student** then learns from the "
-        "labels *and* from its teacher's answers, and you watch. In the end all models answer texts that none of "
-        "them has seen, beside a twin of the student that learned **without** the teacher: so you see whether "
-        "the teacher helped."
+        "A large **teacher** learns to tell texts of one kind from those of another, such as good film reviews from "
+        "bad ones. A small **student** then learns from the labels *and* from its teacher's answers, and you watch. "
+        "In the end all models answer texts that none of them has seen, beside a twin of the student that learned "
+        "**without** the teacher: so you see whether the teacher helped."
     )
-    history = History()
-    _widgets.stage_line(history, stages_of(_widgets.drafted_config()), over=False)
+    _widgets.stage_line(History(), stages_of(_widgets.drafted_parts()), over=False)
     with st.container(horizontal_alignment="center"):
         st.space("small")
         if st.button("Start the first run", type="primary", icon=":material/play_arrow:", key="train.first"):
-            _widgets.choose_run(_widgets.executor().submit(_widgets.drafted_config()))
-            st.rerun()
+            _start_drafted()
         st.caption("The choices in the sidebar decide what is trained. These are good ones to begin with.")
+
+
+def _start_drafted() -> None:
+    try:
+        config = _widgets.drafted_config()
+    except DistillError as error:
+        st.error(str(error))
+        return
+    _widgets.choose_run(_widgets.executor().submit(config))
+    st.rerun()
 
 
 def watch(run_id: str) -> None:
@@ -106,6 +223,8 @@ def watch(run_id: str) -> None:
     _widgets.title("Teach a small model", _widgets.run_note(status, history))
     _widgets.stage_line(history, history.stages or stages_of(config), status.over)
     progress_row(status, history, config)
+    for warning in history.warnings:
+        st.warning(warning, icon=":material/info:")
     charts(run_id, history, config, live=not status.over)
     if status.over:
         outcome(status)
@@ -149,7 +268,10 @@ def progress_row(status: Status, history: History, config: RunConfig) -> None:
 
 def _progress(history: History, config: RunConfig) -> tuple[float, float]:
     """The part of the run's time that is over, 0 to 1, and the seconds that are left."""
-    profile = _widgets.profile_of(config)
+    try:
+        profile = _widgets.known_profile(config)
+    except DistillError:  # its file may be gone; the run has read it
+        profile = None
     expected = estimate.seconds_by_stage(config, profile, _widgets.store())
     return estimate.remaining(history, expected)
 
@@ -163,7 +285,7 @@ def charts(run_id: str, history: History, config: RunConfig, *, live: bool) -> N
         _figures.accuracy_figure(history, config),
     )
     for column, name, figure, heading in (
-        (left, "loss", loss, _figures.LOSS_TITLES[stage]),
+        (left, "loss", loss, _figures.loss_title(stage, config)),
         (right, "accuracy", accuracy, "Accuracy on validation texts"),
     ):
         with column:
@@ -176,9 +298,9 @@ def charts(run_id: str, history: History, config: RunConfig, *, live: bool) -> N
 
 def _shown_stage(history: History, config: RunConfig) -> str:
     """The latest stage that has a loss to show."""
-    began = [stage for stage in _figures.LOSS_TITLES if stage in history.progress]
+    began = [stage for stage in _figures.LOSS_STAGES if stage in history.progress]
     drawn = [stage for stage in began if not history.progress[stage].cached]
-    return drawn[-1] if drawn else next(stage for stage in stages_of(config) if stage in _figures.LOSS_TITLES)
+    return drawn[-1] if drawn else next(stage for stage in stages_of(config) if stage in _figures.LOSS_STAGES)
 
 
 def outcome(status: Status) -> None:
@@ -189,6 +311,8 @@ def outcome(status: Status) -> None:
             st.html(f'<p class="lab-verdict">{sentence}</p>')
         if st.button("Compare teacher and student on your own text", type="primary", key="train.compare"):
             st.switch_page("pages/compare.py")
+        with st.expander("All figures"):
+            _evaluation.show(result, "train")
     elif status.status == "cancelled":
         st.info("This run was cancelled. Start another one in the sidebar; a teacher that was ready stays ready.")
     else:

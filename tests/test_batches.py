@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,13 @@ from distill_core.data.batches import (
     encode,
     shuffled_batches,
     sorted_batches,
+    unlabelled_ids,
     windows,
 )
-from distill_core.data.profile import Profile
-from distill_core.data.sources import Dataset, Split
+from distill_core.data.profile import Example, Profile
+from distill_core.data.sources import Dataset
+from distill_core.data.summary import summarise
+from distill_core.data.texts import Split
 from distill_core.data.vocabulary import PAD_ID, UNKNOWN_ID
 from distill_core.errors import Cancelled
 
@@ -180,6 +184,100 @@ def test_windows_pass_over_a_part_without_texts() -> None:
     assert cut.flat.tolist() == [4, 5, 6]
 
 
+# Further texts
+
+
+@st.composite
+def disjoint_texts(draw: st.DrawFn) -> tuple[EncodedTexts, EncodedTexts]:
+    """Two lots of texts without a common id."""
+    first, _ = draw(encoded_texts())
+    rows = draw(token_rows)
+    return first, EncodedTexts.of(range(20_000, 20_000 + len(rows)), rows, [-1] * len(rows))
+
+
+def rows_of(texts: EncodedTexts) -> list[tuple[int, int, list[int]]]:
+    """Id, label and tokens of each text."""
+    pieces = [texts.flat[texts.offsets[n] : texts.offsets[n + 1]].tolist() for n in range(len(texts))]
+    return list(zip(texts.ids_N.tolist(), texts.labels_N.tolist(), pieces, strict=True))
+
+
+@given(pair=disjoint_texts())
+def test_joined_texts_are_these_and_then_the_others(pair: tuple[EncodedTexts, EncodedTexts]) -> None:
+    first, second = pair
+    both = first.joined(second)
+    assert rows_of(both) == rows_of(first) + rows_of(second)
+    assert len(both) == len(first) + len(second)
+    assert both.flat.dtype == first.flat.dtype
+    assert int(both.offsets[-1]) == len(both.flat)
+
+
+def test_joining_nothing_changes_nothing() -> None:
+    texts, nothing = EncodedTexts.of([4, 2], [[7, 8], [9]], [0, 1]), EncodedTexts.without_labels([])
+    assert rows_of(texts.joined(nothing)) == rows_of(texts) == rows_of(nothing.joined(texts))
+
+
+@given(pair=disjoint_texts(), seed=seeds)
+def test_joined_texts_can_be_batched_like_any_others(pair: tuple[EncodedTexts, EncodedTexts], seed: int) -> None:
+    both = pair[0].joined(pair[1])
+    by_id = {identity: (label, tokens) for identity, label, tokens in rows_of(both)}
+    for batch in one_pass(both, 5, seed):
+        for row, identity in enumerate(batch.ids_B.tolist()):
+            label, tokens = by_id[identity]
+            assert int(batch.labels_B[row]) == label
+            assert batch.tokens_BT[row, : batch.lengths_B[row]].tolist() == tokens
+
+
+@given(made=encoded_texts(), data=st.data())
+def test_of_ids_gives_the_samples_in_the_order_asked_for(
+    made: tuple[EncodedTexts, dict[int, list[int]]], data: st.DataObject
+) -> None:
+    texts, tokens_by_id = made
+    asked = data.draw(st.lists(st.sampled_from(sorted(tokens_by_id)), min_size=1, max_size=10))
+    batch = texts.of_ids(torch.tensor(asked))
+    assert batch.ids_B.tolist() == asked
+    assert batch.labels_B.tolist() == [number % 7 for number in asked]
+    for number, padded, length in zip(asked, batch.tokens_BT.tolist(), batch.lengths_B.tolist(), strict=True):
+        assert padded[:length] == tokens_by_id[number]
+        assert set(padded[length:]) <= {PAD_ID}
+
+
+def test_of_ids_names_a_sample_that_is_not_there() -> None:
+    texts = EncodedTexts.of([5, 3], [[1], [1]], [0, 1])
+    for missing in ([3, 4], [6], [-1]):
+        with pytest.raises(KeyError, match=str(missing[-1])):
+            texts.of_ids(torch.tensor(missing))
+
+
+@given(counts=st.lists(st.integers(0, 6), min_size=1, max_size=5))
+def test_texts_without_labels_get_ids_below_zero_that_never_collide(counts: list[int]) -> None:
+    ids: list[int] = []
+    for count in counts:
+        texts = EncodedTexts.without_labels([[3]] * count, first=len(ids))
+        assert texts.labels_N.tolist() == [-1] * count
+        assert texts.ids_N.tolist() == list(unlabelled_ids(count, len(ids)))
+        ids.extend(texts.ids_N.tolist())
+    assert ids == [-number for number in range(1, len(ids) + 1)]
+
+
+@given(pair=disjoint_texts())
+def test_joined_logits_belong_to_their_samples(pair: tuple[EncodedTexts, EncodedTexts]) -> None:
+    caches = [SampleLogits.of([(texts, logits_that_name(texts))]) for texts in pair]
+    for both in (caches[0].joined(caches[1]), caches[1].joined(caches[0])):
+        assert bool((both.ids_N.diff() > 0).all())
+        for texts in pair:
+            assert torch.equal(both.of_ids(texts.ids_N), logits_that_name(texts))
+
+
+@given(made=encoded_texts())
+def test_logits_and_their_tensors_are_inverse(made: tuple[EncodedTexts, dict[int, list[int]]]) -> None:
+    texts, _ = made
+    cached = SampleLogits.of([(texts, logits_that_name(texts))])
+    copy = SampleLogits.from_tensors(cached.tensors())
+    assert torch.equal(copy.ids_N, cached.ids_N)
+    assert torch.equal(copy.logits_NC, cached.logits_NC)
+    assert torch.equal(copy.of_ids(texts.ids_N), logits_that_name(texts))
+
+
 # Data sets
 
 
@@ -206,7 +304,7 @@ def test_encode_keeps_ids_and_labels_and_gives_unlabelled_texts_ids_of_their_own
     assert (encoded.val.ids_N.tolist(), encoded.val.labels_N.tolist()) == ([3], [1])
     assert (encoded.test.ids_N.tolist(), encoded.test.labels_N.tolist()) == ([7], [0])
     assert encoded.unlabelled.labels_N.tolist() == [-1, -1, -1]
-    assert encoded.unlabelled.ids_N.tolist() == [-3, -2, -1]
+    assert encoded.unlabelled.ids_N.tolist() == [-1, -2, -3]
 
 
 def test_encode_obeys_the_limits_on_words_and_tokens() -> None:
@@ -238,14 +336,70 @@ def test_tensors_and_from_tensors_are_inverse(encoded: EncodedDataset) -> None:
     copy = EncodedDataset.from_tensors(list(encoded.label_names), encoded.vocabulary, tensors)
     assert copy.label_names == encoded.label_names
     assert len(tensors) == 16
+    assert copy.answers is None
     for name, tensor in copy.tensors().items():
         assert torch.equal(tensor, tensors[name]), name
         assert tensor.dtype == tensors[name].dtype
     assert torch.equal(copy.test.ids_N, encoded.test.ids_N)
 
 
+def answered(unlabelled: bool) -> Dataset:
+    """The made data set with a teacher's logits that name their text."""
+    dataset = made()
+
+    def with_answers(split: Split) -> Split:
+        return replace(split, answers=tuple((float(identity), -1.0) for identity in split.ids))
+
+    return replace(
+        dataset,
+        train=with_answers(dataset.train),
+        val=with_answers(dataset.val),
+        test=with_answers(dataset.test),
+        unlabelled_answers=((0.0, 1.0), (0.0, 2.0), (0.0, 3.0)) if unlabelled else (),
+    )
+
+
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_a_teachers_answers_in_the_data_are_kept_by_sample(unlabelled: bool) -> None:
+    answers = encode(answered(unlabelled), DataConfig(min_frequency=1)).answers
+    assert answers is not None
+    assert answers.of_ids(torch.tensor([11, 3, 10, 7])).tolist() == [[11, -1], [3, -1], [10, -1], [7, -1]]
+    assert len(answers.ids_N) == (7 if unlabelled else 4)
+    if unlabelled:
+        assert answers.of_ids(torch.tensor([-1, -3, -2])).tolist() == [[0, 1], [0, 3], [0, 2]]
+
+
+def test_data_whose_teacher_has_not_answered_every_split_has_no_answers() -> None:
+    dataset = answered(unlabelled=True)
+    partly = replace(dataset, val=replace(dataset.val, answers=()))
+    assert encode(partly, DataConfig(min_frequency=1)).answers is None
+    assert encode(made(), DataConfig(min_frequency=1)).answers is None
+
+
+def test_tensors_and_from_tensors_are_inverse_with_answers() -> None:
+    encoded = encode(answered(unlabelled=True), DataConfig(min_frequency=1))
+    tensors = encoded.tensors()
+    copy = EncodedDataset.from_tensors(encoded.label_names, encoded.vocabulary, tensors)
+    assert len(tensors) == 18
+    assert copy.answers is not None
+    assert encoded.answers is not None
+    assert torch.equal(copy.answers.ids_N, encoded.answers.ids_N)
+    assert torch.equal(copy.answers.logits_NC, encoded.answers.logits_NC)
+    assert rows_of(copy.unlabelled) == rows_of(encoded.unlabelled)
+    assert copy.tensors().keys() == tensors.keys()
+
+
+def test_encode_tells_how_far_it_is() -> None:
+    dataset = made(["a film"] * 2)
+    many = replace(dataset, unlabelled=("a film",) * 1100)
+    heard: list[float] = []
+    encode(many, DataConfig(min_frequency=1), progress=heard.append)
+    assert heard == pytest.approx([number * 256 / 1104 for number in range(1, 5)])
+
+
 def test_profile_counts_texts_words_and_mean_tokens() -> None:
-    profile = encode(made(("a dull film", "bright")), DataConfig(min_frequency=1)).profile()
+    dataset = made(("a dull film", "bright"))
+    profile = summarise(dataset, encode(dataset, DataConfig(min_frequency=1)))
     assert profile.labels == ("bad", "good")
     assert profile.vocabulary == 2 + 4
     assert profile.texts == {"train": 2, "val": 1, "test": 1, "unlabelled": 3}
@@ -255,7 +409,49 @@ def test_profile_counts_texts_words_and_mean_tokens() -> None:
 def test_profile_of_a_data_set_without_unlabelled_texts_has_a_mean() -> None:
     dataset = made()
     bare = Dataset(dataset.label_names, dataset.train, dataset.val, dataset.test, ())
-    assert encode(bare, DataConfig(min_frequency=1)).profile().mean_tokens["unlabelled"] == 0
+    profile = summarise(bare, encode(bare, DataConfig(min_frequency=1)))
+    assert profile.mean_tokens["unlabelled"] == 0
+    assert profile.unknown["unlabelled"] == 0
+
+
+def test_profile_tells_classes_lengths_and_unknown_words() -> None:
+    dataset = Dataset(
+        ("bad", "good"),
+        train=Split((0, 1, 2), ("dull dull", "bright", "dull film plot"), (0, 1, 0)),
+        val=Split((3,), ("dull bright plot unheard",), (1,)),
+        test=Split((7,), ("film",), (0,)),
+        unlabelled=(),
+    )
+    profile = summarise(dataset, encode(dataset, DataConfig(min_frequency=1)))
+    assert profile.class_counts == {"train": [2, 1], "val": [0, 1], "test": [1, 0]}
+    assert profile.lengths == {1: 1, 2: 1, 3: 1}
+    assert profile.unknown == {"train": 0.0, "val": 0.25, "test": 0.0, "unlabelled": 0.0}
+    assert {(example.text, example.label) for example in profile.examples} == {
+        ("dull dull", "bad"),
+        ("dull film plot", "bad"),
+        ("bright", "good"),
+    }
+    assert not profile.answered
+
+
+def test_profile_with_everything_in_it_survives_the_disk(tmp_path: Path) -> None:
+    profile = Profile(
+        ("schlecht", "großartig"),
+        12,
+        {"train": 3, "unlabelled": 0},
+        {"train": 2.5, "unlabelled": 0.0},
+        class_counts={"train": [1, 2]},
+        lengths={1: 2, 9: 1},
+        unknown={"val": 0.125},
+        unknown_by_size={250: 0.5},
+        rows=9,
+        dropped={"no text": 2},
+        notes=("Two rows were left out.",),
+        answered=True,
+        examples=(Example("ganz schön", "großartig"),),
+    )
+    profile.write(tmp_path)
+    assert Profile.read(tmp_path) == profile
 
 
 def test_profile_survives_the_disk(tmp_path: Path) -> None:

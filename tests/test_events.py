@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core.config import RunConfig, parse
+from distill_core.config import PRESETS, parse
 from distill_core.events import (
     STAGES,
     Epoch,
@@ -51,6 +51,8 @@ values_by_type: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "float": finite,
     "float | None": st.none() | finite,
+    "str | None": st.none() | st.text(),
+    "int | None": st.none() | st.integers(),
     "tuple[str, ...]": st.lists(st.text(), max_size=4).map(tuple),
 }
 
@@ -135,18 +137,86 @@ def test_no_line_of_text_breaks_a_reader(line: str) -> None:
 # Stages
 
 
+FILE = {"data": {"name": "csv", "path": "reviews.csv"}, "teacher": {"kind": "file"}}
+USUAL = ("pretrain", "finetune", "cache", "baseline", "distil", "test")
+
+
 @pytest.mark.parametrize(
-    ("values", "left_out"),
+    ("values", "expected"),
     [
-        ({}, set()),
-        ({"teacher": {"pretrain": False}}, {"pretrain"}),
-        ({"training": {"baseline": False}}, {"baseline"}),
-        ({"teacher": {"pretrain": False}, "training": {"baseline": False}}, {"pretrain", "baseline"}),
+        ({}, USUAL),
+        ({"teacher": {"pretrain": False}}, ("finetune", "cache", "baseline", "distil", "test")),
+        ({"training": {"baseline": False}}, ("pretrain", "finetune", "cache", "distil", "test")),
+        (
+            {"teacher": {"pretrain": False}, "training": {"baseline": False}},
+            ("finetune", "cache", "distil", "test"),
+        ),
+        ({"objective": {"mode": "joint"}}, USUAL),
+        ({"data": {"name": "bbc_news"}}, USUAL),
+        ({"data": {"name": "csv", "path": "reviews.csv"}}, USUAL),
+        ({"data": {"name": "imdb"}}, ("read", *USUAL)),
+        ({"data": {"name": "hf:ag_news"}}, ("read", *USUAL)),
+        ({"teacher": {"kind": "pretrained"}}, ("finetune", "cache", "baseline", "distil", "test")),
+        ({"teacher": {"kind": "pretrained", "pretrain": True}}, ("finetune", "cache", "baseline", "distil", "test")),
+        ({"teacher": {"kind": "pretrained", "frozen": True}}, ("finetune", "cache", "baseline", "distil", "test")),
+        (FILE, ("baseline", "distil", "test")),
+        ({**FILE, "training": {"transfer": True}}, ("baseline", "distil", "test")),
+        ({**FILE, "training": {"assistant": "S", "baseline": False}}, ("assistant", "distil", "test")),
+        (
+            {"training": {"transfer": True}},
+            ("pretrain", "finetune", "cache", "transfer", "baseline", "distil", "test"),
+        ),
+        ({"training": {"augment": 1}}, ("pretrain", "finetune", "cache", "transfer", "baseline", "distil", "test")),
+        (
+            {"training": {"assistant": "XS"}},
+            ("pretrain", "finetune", "cache", "assistant", "baseline", "distil", "test"),
+        ),
+        ({"training": {"seeds": 2}}, ("pretrain", "finetune", "cache", "baseline", "distil", "repeat", "test")),
+        (
+            {"training": {"seeds": 2, "baseline": False}},
+            ("pretrain", "finetune", "cache", "distil", "repeat", "test"),
+        ),
+        ({"student": {"word_vectors": "glove"}}, USUAL),
+        ({"student": {"like_teacher": True}}, USUAL),
+        (
+            {"teacher": {"kind": "pretrained"}, "student": {"word_vectors": "teacher"}},
+            ("finetune", "cache", "words", "baseline", "distil", "test"),
+        ),
+        (
+            {
+                "data": {"name": "imdb"},
+                "teacher": {"kind": "pretrained"},
+                "student": {"word_vectors": "teacher"},
+                "training": {"transfer": True, "augment": 2, "assistant": "S", "seeds": 3},
+            },
+            ("read", "finetune", "cache", "transfer", "words", "assistant", "baseline", "distil", "repeat", "test"),
+        ),
     ],
 )
-def test_a_configuration_decides_which_stages_there_are(values: dict[str, Any], left_out: set[str]) -> None:
-    stages = stages_of(parse(values))
-    assert set(STAGES) - set(stages) == left_out
+def test_a_configuration_decides_which_stages_there_are(values: dict[str, Any], expected: tuple[str, ...]) -> None:
+    assert stages_of(parse(values)) == expected
+
+
+def test_stages_are_in_the_order_in_which_a_run_goes_through_them() -> None:
+    assert STAGES == (
+        "read",
+        "pretrain",
+        "finetune",
+        "cache",
+        "transfer",
+        "words",
+        "assistant",
+        "baseline",
+        "distil",
+        "repeat",
+        "test",
+    )
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_ends_with_the_student_and_the_test(name: str) -> None:
+    stages = stages_of(PRESETS[name].config)
+    assert stages[-2:] == ("distil", "test")
     assert list(stages) == [stage for stage in STAGES if stage in stages]
 
 
@@ -255,5 +325,8 @@ def test_history_is_the_same_however_its_events_arrive(cut: int) -> None:
     assert parts == whole
 
 
-def test_every_stage_of_the_default_run_is_known() -> None:
-    assert stages_of(RunConfig()) == STAGES
+def test_lines_of_the_version_before_can_still_be_read() -> None:
+    step = '{"event": "step", "time": 1.0, "stage": "distil", "step": 3, "examples": 24, "ce": 0.7, "kl": 0.1, '
+    epoch = '{"event": "epoch", "time": 2.0, "stage": "distil", "epoch": 1, "split": "val", "accuracy": 0.5, "ce": 0.6}'
+    assert decode(step + '"loss": 0.9, "lr": 0.001}') == (1.0, Step("distil", 3, 24, 0.7, 0.1, 0.9, 0.001))
+    assert decode(epoch) == (2.0, Epoch("distil", 1, "val", 0.5, 0.6))

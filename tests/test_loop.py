@@ -17,7 +17,16 @@ from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, Pace, StageFinished, StageStarted, Step
 from distill_core.models import classifier
 from distill_core.training import loop
-from distill_core.training.loop import Context, Score, Terms, fit, logits_of, validation_score
+from distill_core.training.loop import (
+    Context,
+    Score,
+    Terms,
+    fit,
+    logits_of,
+    outputs_of,
+    score_of,
+    validation_score,
+)
 
 
 @dataclass
@@ -31,6 +40,9 @@ class Lesson:
     learning_rate: float = 0.1
     scores: list[float] = field(default_factory=lambda: [0.0] * 100)
     scale: float = 1.0
+    warmup: float = 0.0
+    average: bool = False
+    first_step: int = 0
 
     def __post_init__(self) -> None:
         self.model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 1, bias=False))
@@ -39,6 +51,7 @@ class Lesson:
         self.weights_at_score: list[Tensor] = []
         self.in_training_at_score: list[bool] = []
         self.weights_at_step: list[Tensor] = []
+        self.parts_done: list[float] = []
 
     @property
     def weight(self) -> Tensor:
@@ -53,9 +66,12 @@ class Lesson:
             loss=self._loss,
             score=self._score,
             epochs=self.epochs,
-            learning_rate=self.learning_rate,
+            optimizer=torch.optim.Adam(self.model.parameters(), self.learning_rate),
             seed=self.seed,
             context=self.context,
+            warmup=self.warmup,
+            average=self.average,
+            first_step=self.first_step,
         )
 
     def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
@@ -65,8 +81,9 @@ class Lesson:
             ids = torch.tensor([number, number])
             yield Batch(ids, torch.ones(2, 1, dtype=torch.long), torch.ones(2, dtype=torch.long), ids)
 
-    def _loss(self, batch: Batch) -> Terms:
+    def _loss(self, batch: Batch, done: float) -> Terms:
         self.weights_at_step.append(self.weight)
+        self.parts_done.append(done)
         loss = self.scale * self.model(torch.ones(2, 2) + batch.ids_B[:, None]).square().mean()
         return Terms(loss, loss)
 
@@ -174,6 +191,129 @@ def test_the_falling_learning_rate_reaches_the_weights(context: Context) -> None
     assert float(moved[-1]) < 0.001
 
 
+@pytest.mark.parametrize("warmup", [0.1, 0.5, 0.25])
+def test_learning_rate_rises_from_zero_in_the_warm_up_and_then_falls_to_zero(
+    context: Context, reported: list[Event], warmup: float
+) -> None:
+    Lesson(context, learning_rate=0.3, epochs=2, steps=20, warmup=warmup).run()
+    rates = [step.lr for step in steps_of(reported)]
+    top = round(warmup * 40)
+    expected = [0.3 * step / top for step in range(top)] + [0.3 * (40 - step) / (40 - top) for step in range(top, 40)]
+    assert rates == pytest.approx(expected)
+    assert rates[0] == 0.0
+    assert max(rates) == pytest.approx(0.3)
+
+
+def test_each_group_of_an_optimizer_keeps_its_share_of_the_learning_rate(context: Context) -> None:
+    model = nn.Linear(2, 1)
+    groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.01}]
+    optimizer, seen = torch.optim.SGD(groups), []
+
+    def loss(batch: Batch, done: float) -> Terms:
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        value = model(torch.ones(1, 2)).sum()
+        return Terms(value, value)
+
+    batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
+    fit(
+        "lesson",
+        model,
+        batches=lambda generator: iter([batch] * 4),
+        steps_per_epoch=4,
+        loss=loss,
+        score=lambda: Score(0, 0),
+        epochs=1,
+        optimizer=optimizer,
+        seed=0,
+        context=context,
+    )
+    assert seen == [pytest.approx([0.1 * part, 0.01 * part]) for part in (1, 0.75, 0.5, 0.25)]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0, 0])
+
+
+def test_fit_uses_the_optimizer_that_it_is_given(context: Context) -> None:
+    """SGD's first step is the learning rate times the gradient, Adam's the learning rate alone."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+
+    def loss(batch: Batch, done: float) -> Terms:
+        value = 3 * model(torch.ones(1, 1)).sum()
+        return Terms(value, value)
+
+    batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
+    fit(
+        "lesson",
+        model,
+        batches=lambda generator: iter([batch]),
+        steps_per_epoch=1,
+        loss=loss,
+        score=lambda: Score(0, 0),
+        epochs=1,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        seed=0,
+        context=context,
+    )
+    assert float(model.weight.detach()) == pytest.approx(1 - 0.1 * 3)
+
+
+def test_the_loss_hears_the_part_of_the_training_that_is_over(context: Context) -> None:
+    lesson = Lesson(context, epochs=2, steps=5)
+    lesson.run()
+    assert lesson.parts_done == pytest.approx([step / 10 for step in range(10)])
+
+
+# Averaged weights
+
+
+def test_averaging_measures_and_keeps_averages_of_the_weights(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_average", loop.get_ema_multi_avg_fn(0.5))
+    lesson = Lesson(context, epochs=2, steps=6, average=True, scores=[0.1, 0.2])
+    lesson.run()
+    seen = torch.stack(lesson.weights_at_step[1:])  # after each step but the last
+    low, high = seen.amin(dim=0), seen.amax(dim=0)
+    measured = lesson.weights_at_score
+    assert torch.equal(lesson.weight, measured[1])
+    assert bool(((low < measured[0]) & (measured[0] < high)).all()), "inside the weights that it is an average of"
+    average = lesson.weights_at_step[1]
+    for weights in lesson.weights_at_step[2:7]:
+        average = 0.5 * average + 0.5 * weights
+    torch.testing.assert_close(measured[0], average)
+
+
+def test_averaged_weights_differ_from_the_last_ones(context: Context) -> None:
+    last, averaged = Lesson(context, scores=[0, 1, 2]), Lesson(context, scores=[0, 1, 2], average=True)
+    last.run()
+    averaged.run()
+    assert not torch.equal(last.weight, averaged.weight)
+
+
+def test_averaging_leaves_training_itself_as_it_is(context: Context) -> None:
+    plain, averaged = Lesson(context), Lesson(context, average=True)
+    plain.run()
+    averaged.run()
+    assert len(plain.weights_at_step) == 12
+    assert torch.equal(torch.stack(plain.weights_at_step), torch.stack(averaged.weights_at_step))
+    assert plain.drawn == averaged.drawn
+
+
+def test_averaging_keeps_the_best_epochs_average(context: Context) -> None:
+    lesson = Lesson(context, scores=[0.2, 0.9, 0.5], average=True)
+    assert lesson.run().value == 0.9
+    assert torch.equal(lesson.weight, lesson.weights_at_score[1])
+    assert not torch.equal(lesson.weight, lesson.weights_at_score[2])
+
+
+def test_without_averaging_the_live_weights_are_measured(context: Context) -> None:
+    lesson = Lesson(context, epochs=2)
+    lesson.run()
+    assert torch.equal(lesson.weights_at_score[0], lesson.weights_at_step[4])
+
+
+# Limits and reports
+
+
 def test_long_gradients_are_shortened(context: Context) -> None:
     lesson = Lesson(context, scale=1e6)
     lesson.model[0].p = 0.0
@@ -191,11 +331,28 @@ def test_step_events_number_the_steps_and_count_the_examples(context: Context, r
     assert {step.stage for step in steps} == {"lesson"}
 
 
+def test_step_events_go_on_from_the_steps_that_were_done_before(context: Context, reported: list[Event]) -> None:
+    lesson = Lesson(context, epochs=2, steps=3, first_step=40)
+    lesson.run()
+    assert [step.step for step in steps_of(reported)] == [41, 42, 43, 44, 45, 46]
+    assert [step.examples for step in steps_of(reported)] == [2, 4, 6, 8, 10, 12]
+    assert lesson.parts_done[0] == 0.0
+
+
 def test_an_epoch_event_follows_the_steps_of_each_epoch(context: Context, reported: list[Event]) -> None:
     Lesson(context, epochs=2, steps=2, scores=[0.25, 0.75]).run()
     assert [type(event) for event in reported] == [Step, Step, Epoch, Step, Step, Epoch]
     epochs = [event for event in reported if isinstance(event, Epoch)]
     assert epochs == [Epoch("lesson", 1, "val", 0.25, 0.75), Epoch("lesson", 2, "val", 0.75, 0.25)]
+
+
+def test_an_epoch_event_tells_a_learning_teachers_accuracy(
+    context: Context, reported: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson = Lesson(context, epochs=1, steps=1)
+    monkeypatch.setattr(lesson, "_score", lambda: Score(0.5, 0.5, 0.5, teacher_accuracy=0.875))
+    assert lesson.run().teacher_accuracy == 0.875
+    assert reported[-1] == Epoch("lesson", 1, "val", 0.5, 0.5, teacher_accuracy=0.875)
 
 
 @pytest.mark.parametrize("duration", [0.001, 0.03, 0.0999, 0.25])
@@ -223,11 +380,11 @@ def test_a_step_event_gives_means_over_the_steps_since_the_last(
     model = nn.Linear(1, 1)
     values = iter([1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 99.0])
 
-    def loss(batch: Batch) -> Terms:
+    def loss(batch: Batch, done: float) -> Terms:
         clock.now += 0.04  # due at steps 1, 4 and 7
         value = next(values)
         nothing = 0 * model(torch.ones(1, 1)).sum()
-        return Terms(nothing + 3 * value, nothing + value, nothing + 2 * value)
+        return Terms(nothing + 3 * value, nothing + value, nothing + 2 * value, nothing + 4 * value)
 
     batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
     fit(
@@ -238,7 +395,7 @@ def test_a_step_event_gives_means_over_the_steps_since_the_last(
         loss=loss,
         score=lambda: Score(0, 0),
         epochs=1,
-        learning_rate=0.1,
+        optimizer=torch.optim.Adam(model.parameters(), 0.1),
         seed=0,
         context=replace(context, pace=Pace()),
     )
@@ -247,11 +404,13 @@ def test_a_step_event_gives_means_over_the_steps_since_the_last(
     assert [step.ce for step in steps] == pytest.approx([1, 5, (20 + 30 + 99) / 3])
     assert [step.kl for step in steps] == pytest.approx([2, 10, 2 * (20 + 30 + 99) / 3])
     assert [step.loss for step in steps] == pytest.approx([3, 15, 20 + 30 + 99])
+    assert [step.teacher_ce for step in steps] == pytest.approx([4, 20, 4 * (20 + 30 + 99) / 3])
 
 
 def test_a_loss_without_divergence_reports_none(context: Context, reported: list[Event]) -> None:
     Lesson(context).run()
     assert {step.kl for step in steps_of(reported)} == {None}
+    assert {step.teacher_ce for step in steps_of(reported)} == {None}
 
 
 # Stages
@@ -303,6 +462,22 @@ def test_logits_of_can_be_used_in_later_training(
     assert logits_NC.dtype == torch.float32
     assert not logits_NC.requires_grad
     assert not logits_NC.is_inference()
+
+
+def test_outputs_of_gives_a_row_a_text_in_their_order(
+    encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 7)
+    rows = outputs_of(lambda tokens, lengths: torch.stack([tokens[:, 0], lengths], 1), encoded.train, context)
+    first = encoded.train.flat[encoded.train.offsets[:-1]]
+    assert rows.dtype == torch.float32
+    assert torch.equal(rows, torch.stack([first, encoded.train.lengths_N], 1).float())
+
+
+def test_score_of_is_accuracy_and_mean_cross_entropy() -> None:
+    logits = torch.tensor([[0.0, 2.0], [1, 0], [0, 2], [1, 0]])
+    labels = torch.tensor([1, 0, 0, 0])
+    assert score_of(logits, labels) == Score(0.75, pytest.approx(float(F.cross_entropy(logits, labels))), 0.75)
 
 
 @pytest.mark.parametrize("asked", ["tick", "check"])

@@ -90,6 +90,12 @@ def test_a_csv_file_is_read_whatever_its_delimiter_and_line_ends(tmp_path: Path,
     assert [len(part) for part in splits(dataset)] == [32, 4, 4]
 
 
+def test_delimiters_between_quotation_marks_do_not_count(tmp_path: Path) -> None:
+    lines = [f"{row['text']};film;{row['label']}" for row in ROWS]
+    content = "\n".join(['text;"what, it, is, about";label', *lines])
+    assert triples(load(written(tmp_path, content))) == EXPECTED
+
+
 @pytest.mark.parametrize("name", ["mine.tsv", "mine.TSV"])
 def test_a_tsv_file_is_cut_at_tabs_alone(tmp_path: Path, name: str) -> None:
     rows = [{**row, "text": f"{row['text']}, and; more"} for row in ROWS]
@@ -515,6 +521,8 @@ def test_a_byte_is_named_by_its_place_in_the_whole_file(tmp_path: Path, monkeypa
         ),
         ('text,label\na film,good\n"a plot,bad\na,b\n', "the row that begins in line 3 of 'mine.csv' cannot be read"),
         ('text,label\n"a film" of note,good\n', "the row that begins in line 2 of 'mine.csv' cannot be read"),
+        ("\n\ntext,label\na film,good\nalone\n", "row 2 (line 5) of 'mine.csv' must have 2 cells"),
+        ('\n\ntext,label\na film,good\n"a,b\n', "the row that begins in line 5 of 'mine.csv' cannot be read"),
         ('"text,label\na film,good\n', "the row that begins in line 1 of 'mine.csv' cannot be read"),
         (",\na,b\n", "column names in its first line"),
     ],
@@ -588,6 +596,63 @@ def test_a_cell_that_never_ends_is_refused(tmp_path: Path) -> None:
         "the row that begins in line 2 of 'mine.csv' cannot be read (field larger than field limit (1000000))"
         in message
     )
+
+
+def test_too_many_columns_are_refused_quickly(tmp_path: Path) -> None:
+    many = ",".join(f"c{number}" for number in range(900_000))
+    assert "must have at most 1,000 columns, got 900,000" in refusal(written(tmp_path, f"{many}\n{many}\n"))
+    lines = "".join(f'{{"c{number}": 1}}\n' for number in range(1001))
+    assert "must have at most 1,000 columns, got 1,001" in refusal(written(tmp_path, lines, "mine.jsonl"))
+
+
+def test_a_first_line_of_five_million_characters_is_refused(tmp_path: Path) -> None:
+    assert "the row that begins in line 1" in refusal(written(tmp_path, "a" * 5_000_000 + "\n1,2\n"))
+
+
+def test_cells_that_nobody_reads_do_not_fill_memory(tmp_path: Path) -> None:
+    rows = [{**row, "more": "x" * 100_000, "tags": [[]] * 10_000} for row in ROWS * 2]
+    for kind, content in (("csv", as_csv(rows)), ("jsonl", as_jsonl(rows))):
+        config = written(tmp_path, content, f"mine.{kind}")
+        tracemalloc.start()
+        load(config)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8e6
+
+
+def test_lists_that_are_read_do_not_fill_memory(tmp_path: Path) -> None:
+    content = as_jsonl([{"text": [[]] * 10_000, "label": 1}] * 100)
+    config = written(tmp_path, content, "mine.jsonl")
+    tracemalloc.start()
+    assert "column 'text' must hold text, got a list" in refusal(config)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/mine.csv", "a" * 5000 + ".csv", "nul\0.csv", "mine.csv/x.csv"])
+def test_impossible_paths_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, as_csv())
+    assert "data.path must be a file" in refusal(DataConfig(name="csv", path=path))
+    with pytest.raises(DataError, match=r"data\.path must be a file"):
+        sources.fingerprint(DataConfig(name="csv", path=path), tmp_path)
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, as_csv())
+    assert triples(load(DataConfig(name="csv", path="~/mine.csv"))) == EXPECTED
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = written(tmp_path, as_csv())
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    assert "(not yours); check its name and its permissions" in refusal(config)
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
 def _chance(result: Mapping[str, Any]) -> str:
     """What the paired test over seeds says."""
     seeds = result.get("seeds")
-    p_value = seeds and seeds.get("p_value")
-    if p_value is None:
+    if not seeds or seeds.get("p_value") is None:
         return ""
+    p_value = seeds["p_value"]
     chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     return f"; paired t-test over {seeds['count']} seeds: {chance}"
 

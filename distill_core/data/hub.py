@@ -19,7 +19,8 @@ from distill_core.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
-SPLIT_COLUMN = "split of the Hub"
+SPLIT_COLUMN = "split"
+"""Where the name of its split is put into each row."""
 UNLABELLED = "unsupervised"
 """Name of a split without labels, whatever stands in its label column."""
 
@@ -37,8 +38,8 @@ def missing() -> DataError:
 def read(config: DataConfig, folder: Path, check: Check, progress: Progress) -> Dataset:
     """Downloads a data set, unless it is there already, and reads it; none of its code is run.
 
-    The splits train, validation and test are kept, missing ones are cut from train, and `unsupervised` holds
-    unlabelled texts, as does the label -1. Sample ids number the rows through all splits.
+    The splits train, validation and test are kept, unless a column says otherwise, missing ones are cut from train, and
+    `unsupervised` holds unlabelled texts, as does the label -1. Sample ids number the rows through all splits.
 
     Raises:
         DataError: the library, the network, the data set or a column is missing, with what to do.
@@ -54,19 +55,25 @@ def read(config: DataConfig, folder: Path, check: Check, progress: Progress) -> 
     text = find_column("text_column", config.text_column, TEXT_COLUMNS, first.column_names)
     label = find_column("label_column", config.label_column, LABEL_COLUMNS, first.column_names)
     order = _class_names(first, label)
-    columns = [text, label, *(name for name in first.column_names if name.lower().startswith(PREFIX))]
+    split = find_column("split_column", config.split_column, (), first.column_names) if config.split_column else None
+    columns = [
+        text,
+        label,
+        *([split] if split else []),
+        *(name for name in first.column_names if name.lower().startswith(PREFIX)),
+    ]
     records = _records(parts, columns, label, order, max_rows=config.max_rows, check=check, progress=progress)
     total = sum(part.num_rows for part in parts.values())
     settings = config.model_copy(
         update={
             "text_column": text,
             "label_column": label,
-            "split_column": SPLIT_COLUMN,
+            "split_column": split or SPLIT_COLUMN,
             "label_names": _shown(order, config.label_names),
         }
     )
     table = Table((*columns, SPLIT_COLUMN), list(records), total, _left_out(everything, parts))
-    return from_table(table, settings, order=order, published_test="test" in parts, check=check)
+    return from_table(table, settings, order=order, published_test=split is None, check=check)
 
 
 def _fetch(config: DataConfig, folder: Path) -> datasets.DatasetDict:
@@ -114,7 +121,7 @@ def _records(
             if place % 1000 == 0:
                 progress("Reading texts", (start + place) / total)
             cells[label] = _label(cells.get(label), names) if split != UNLABELLED else None
-            yield Record(start + place + 1, None, cells | {SPLIT_COLUMN: split})
+            yield Record(start + place + 1, None, {SPLIT_COLUMN: split} | cells)
         start += part.num_rows
 
 

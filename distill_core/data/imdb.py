@@ -16,6 +16,7 @@ from distill_core.config import DataConfig
 from distill_core.data import imdb_files
 from distill_core.data.imdb_files import ARCHIVE, FOLDER, Reviews
 from distill_core.data.splitting import Row, Side, assemble
+from distill_core.data.textfiles import expanded
 from distill_core.data.texts import Check, Dataset, Progress, Report
 from distill_core.errors import DataError
 
@@ -31,9 +32,10 @@ def find(path: str | None, folder: Path) -> Path | None:
         path: the archive, the unpacked folder, or a folder that holds one of them; None means the data folder.
         folder: where downloads live.
     """
-    if path is not None and Path(path).expanduser().is_file():
-        return Path(path).expanduser()
-    places = [folder / "imdb", folder] if path is None else [Path(path).expanduser()]
+    own = None if path is None else expanded(path)
+    if own is not None and own.is_file():
+        return own
+    places = [folder / "imdb", folder] if own is None else [own]
     archives = [place / ARCHIVE for place in places]
     folders = [inner for place in places for inner in (place / FOLDER, place)]
     unpacked = [place for place in folders if (place / "train" / "pos").is_dir()]

@@ -7,6 +7,7 @@ import http.client
 import re
 import tarfile
 import tempfile
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator, Mapping
@@ -93,6 +94,8 @@ def download(place: Path, check: Check, progress: Progress) -> None:
                 length = int(source.headers.get("Content-Length") or 0)
                 size = _copy(source, target, length, check, progress)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             message = f"{ARCHIVE} cannot be downloaded from {_address()} ({error})"
             raise DataError(f"{message}; put the file at {str(place)!r} by hand, or set data.path to it") from error
         if length and size != length:
@@ -140,7 +143,7 @@ class _Watched:
     ) -> None:
         self._unpacked, self._packed, self._place = unpacked, packed, place
         self._check, self._progress = check, progress
-        self._size, self._count = place.stat().st_size, 0
+        self._size, self._count = max(place.stat().st_size, 1), 0
 
     def read(self, size: int) -> bytes:
         """The next bytes, none at the end."""

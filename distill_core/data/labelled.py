@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from distill_core.config import DataConfig
-from distill_core.data.answers import find_answers
+from distill_core.data.answers import PREFIX, find_answers
 from distill_core.data.splitting import Row, Side, assemble
 from distill_core.data.tables import MAX_CELL, Record, Table
 from distill_core.data.texts import Check, Dataset, Report
@@ -85,6 +85,13 @@ def from_table(
     notes = (*table.notes, *_remarks(columns, config, names, rows), *remarks)
     report = Report(table.total, dropped, notes)
     return assemble(rows, classes, seed=config.split_seed, report=report, published_test=published_test, check=check)
+
+
+def is_used(config: DataConfig) -> Callable[[str], bool]:
+    """Says of a column, by its name, whether `from_table` might read it."""
+    own = (config.text_column, config.label_column, config.split_column)
+    names = {*TEXT_COLUMNS, *LABEL_COLUMNS, *(name.strip().lower() for name in own if name)}
+    return lambda column: (folded := column.strip().lower()) in names or folded.startswith(PREFIX)
 
 
 def find_column(field: str, wanted: str | None, usual: Sequence[str], columns: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill_core.config import DataConfig
 from distill_core.data import hub, imdb, packages, tables
-from distill_core.data.labelled import from_table
+from distill_core.data.labelled import from_table, is_used
 from distill_core.data.texts import Check, Dataset, Progress, Report, Split, limited
 
 __all__ = ["SOURCES", "Dataset", "Report", "Source", "Split", "describe", "fingerprint", "found", "load"]
@@ -125,7 +125,7 @@ def _read(config: DataConfig, folder: Path, check: Check, progress: Progress) ->
         case "imdb":
             return imdb.read(config, folder, check, progress)
         case "csv":
-            table = tables.read(tables.path_of(config), config.max_rows, check, progress)
+            table = tables.read(tables.path_of(config), config.max_rows, is_used(config), check, progress)
             return from_table(table, config, check=check)
         case _:
             return hub.read(config, folder, check, progress)

@@ -7,14 +7,17 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_core.config import DataConfig
-from distill_core.data.textfiles import encoding_of, lines_of
+from distill_core.data.textfiles import encoding_of, expanded, lines_of
 from distill_core.data.texts import Check, Progress
 from distill_core.errors import DataError
 
@@ -25,7 +28,9 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 MAX_BYTES = 500_000_000
 MAX_CELL = 1_000_000
 """Characters of a cell."""
+MAX_COLUMNS = 1000
 DELIMITERS = ",;\t|"
+Used = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +63,28 @@ def path_of(config: DataConfig) -> Path:
     """
     if not config.path:
         raise DataError("data.path must be the path of a csv, tsv or jsonl file, got nothing; give a path")
-    path = Path(config.path).expanduser()
+    path = expanded(config.path)
     if path.suffix.lower() not in SUFFIXES:
         remedy = "save the file as CSV, with a column of texts and a column of labels"
-        raise DataError(f"data.path must end in {', '.join(SUFFIXES)}, got {str(path)!r}; {remedy}")
-    if not path.is_file():
-        raise DataError(f"data.path must be a file that exists, got {str(path)!r}; check the path")
-    if path.stat().st_size > MAX_BYTES:
-        size = f"{path.stat().st_size / 1e6:,.0f} MB"
-        raise DataError(f"data.path must be a file of at most {MAX_BYTES / 1e6:,.0f} MB, got {size}; keep fewer rows")
+        raise DataError(f"data.path must end in {', '.join(SUFFIXES)}, got {config.path[-200:]!r}; {remedy}")
+    with _reading(path):
+        if not path.is_file():
+            raise DataError(f"data.path must be a file that exists, got {str(path)!r}; check the path")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            limit = f"{MAX_BYTES / 1e6:,.0f} MB"
+            raise DataError(f"data.path must be a file of at most {limit}, got {size / 1e6:,.0f} MB; keep fewer rows")
     return path
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, kept in memory until the file changes."""
-    facts = path.stat()
-    return _digest(path, facts.st_mtime_ns, facts.st_size)
+    """SHA-256 of a file, kept in memory until the file changes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _reading(path):
+        facts = path.stat()
+        return _digest(path, facts.st_mtime_ns, facts.st_size)
 
 
 @lru_cache(maxsize=64)
@@ -82,23 +93,41 @@ def _digest(path: Path, modified: int, size: int) -> str:
         return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"data.path must be a file that can be read, got {str(path)[-200:]!r} ({reason})"
+        raise DataError(f"{message}; check its name and its permissions") from error
+
+
 def read(
-    path: Path, max_rows: int, check: Check = lambda: None, progress: Progress = lambda words, part: None
+    path: Path,
+    max_rows: int,
+    used: Used = lambda column: True,
+    check: Check = lambda: None,
+    progress: Progress = lambda words, part: None,
 ) -> Table:
     """Reads a file; of more than `max_rows` rows that many are drawn once and for all.
+
+    Args:
+        used: says of a column whether its cells are wanted; others are not kept in memory.
 
     Raises:
         DataError: naming the file, the line, what is wrong with it, and what to do.
     """
-    encoding, notes = encoding_of(path, check)
-    with path.open(encoding=encoding, newline="") as file:
-        lines = lines_of(file, path, check, progress)
-        records = _json_records(lines, path) if path.suffix.lower() == ".jsonl" else _csv_records(lines, path)
-        kept, total = _drawn(records, max_rows)
+    columns: dict[str, None] = {}
+    with _reading(path):
+        encoding, notes = encoding_of(path, check)
+        with path.open(encoding=encoding, newline="") as file:
+            lines = lines_of(file, path, check, progress)
+            parse = _json_records if path.suffix.lower() == ".jsonl" else _csv_records
+            kept, total = _drawn(parse(lines, path, used, columns), max_rows)
     if not kept:
         raise DataError(f"data.path must be a file with rows, got none in {path.name!r}; add texts and labels")
-    columns = tuple(dict.fromkeys(column for record in kept for column in record.cells))
-    return Table(columns, kept, total, notes)
+    return Table(tuple(columns), kept, total, notes)
 
 
 def _drawn(records: Iterable[Record], most: int) -> tuple[list[Record], int]:
@@ -112,37 +141,48 @@ def _drawn(records: Iterable[Record], most: int) -> tuple[list[Record], int]:
     return sorted(kept, key=lambda record: record.number), total
 
 
-def _csv_records(lines: Iterator[str], path: Path) -> Iterator[Record]:
-    first = next((line for line in lines if line.strip()), "")
+def _csv_records(lines: Iterator[str], path: Path, used: Used, columns: dict[str, None]) -> Iterator[Record]:
+    """The rows below the first line, whose names are put into `columns`."""
+    blank = 0
+    for first in lines:
+        if first.strip():
+            break
+        blank += 1
+    else:
+        first = ""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(first)
     csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
-    rows = _csv_rows(reader, path)
-    _, header = next(rows, (0, []))
-    columns = _columns(header, path)
+    rows = _csv_rows(csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True), path, blank)
+    names = _columns(next(rows, (0, []))[1], path)
+    columns.update(dict.fromkeys(names))
+    wanted = [(place, name) for place, name in enumerate(names) if used(name)]
     for number, (line, cells) in enumerate(rows, start=1):
-        record = Record(number, line, dict(zip(columns, cells, strict=False)))
-        if len(cells) != len(columns):
-            message = f"{record} of {path.name!r} must have {len(columns)} cells like the first line, got {len(cells)}"
+        if len(cells) != len(names):
+            place = f"row {number} (line {line}) of {path.name!r}"
+            message = f"{place} must have {len(names)} cells like the first line, got {len(cells)}"
             raise DataError(f"{message}; put texts that hold {delimiter!r} between quotation marks")
-        yield record
+        yield Record(number, line, {name: cells[place] for place, name in wanted})
 
 
 def _delimiter(header: str) -> str:
     """The delimiter that cuts the first line into most cells."""
-    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
+    return max(DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
 
 
-def _csv_rows(reader: _Reader, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line in which each row ends, and its cells; empty lines are passed over."""
+def _csv_rows(reader: _Reader, path: Path, blank: int) -> Iterator[tuple[int, list[str]]]:
+    """The line in which each row ends, and its cells; empty lines are passed over.
+
+    Args:
+        blank: lines of the file that lie before what the reader reads.
+    """
     begin = 1
     try:
         for cells in reader:
             if cells:
-                yield reader.line_num, cells
+                yield reader.line_num + blank, cells
             begin = reader.line_num + 1
     except csv.Error as error:
-        message = f"the row that begins in line {begin} of {path.name!r} cannot be read ({error})"
+        message = f"the row that begins in line {begin + blank} of {path.name!r} cannot be read ({error})"
         remedy = f"close every quotation mark, double those inside a text, keep texts under {MAX_CELL:,} characters"
         raise DataError(f"{message}; {remedy}") from None
 
@@ -152,18 +192,34 @@ def _columns(header: Sequence[str], path: Path) -> list[str]:
     if not any(columns):
         message = f"data.path must be a file with column names in its first line, got none in {path.name!r}"
         raise DataError(f"{message}; begin it with text,label")
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    _require_few(columns, path)
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
     if twice:
         raise DataError(f"columns of {path.name!r} must have different names, got {twice[0]!r} twice; rename one")
     return columns
 
 
-def _json_records(lines: Iterator[str], path: Path) -> Iterator[Record]:
+def _json_records(lines: Iterator[str], path: Path, used: Used, columns: dict[str, None]) -> Iterator[Record]:
+    """The objects, one a line, whose names are put into `columns`; of lists and objects only the kind stays."""
     number = 0
     for line, text in enumerate(lines, start=1):
         if text.strip():
             number += 1
-            yield Record(number, line, _json_object(text, f"line {line} of {path.name!r}"))
+            cells = _json_object(text, f"line {line} of {path.name!r}")
+            columns.update(dict.fromkeys(cells))
+            _require_few(columns, path)
+            kept = {name: cell for name, cell in cells.items() if used(name)}
+            yield Record(
+                number,
+                line,
+                {name: type(cell)() if isinstance(cell, (dict, list)) else cell for name, cell in kept.items()},
+            )
+
+
+def _require_few(columns: Collection[str], path: Path) -> None:
+    if len(columns) > MAX_COLUMNS:
+        message = f"{path.name!r} must have at most {MAX_COLUMNS:,} columns, got {len(columns):,}"
+        raise DataError(f"{message}; keep the texts and the labels")
 
 
 def _json_object(text: str, place: str) -> dict[str, object]:

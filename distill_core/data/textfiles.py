@@ -17,6 +17,14 @@ FOREIGN = 0.15
 """Most bytes beyond ASCII in a text that is taken for Western European; other scripts have more."""
 
 
+def expanded(path: str) -> Path:
+    """A path whose leading ~ stands for the home folder, where there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def encoding_of(path: Path, check: Check) -> tuple[str, tuple[str, ...]]:
     """The encoding of a file, all of which is decoded once for that, and a remark where it is not UTF-8.
 
@@ -84,8 +92,8 @@ def lines_of(file: TextIO, path: Path, check: Check, progress: Progress) -> Iter
     """
     size = max(path.stat().st_size, 1)
     for number in itertools.count(1):
+        check()
         if number % 1000 == 1:
-            check()
             progress(f"Reading {path.name}", min(file.buffer.tell() / size, 1.0))
         line = file.readline(MAX_LINE + 1)
         if len(line) > MAX_LINE:

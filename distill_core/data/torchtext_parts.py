@@ -57,6 +57,8 @@ def glove(words: Collection[str], folder: Path) -> dict[str, Tensor]:
         raise DataError(f"student.word_vectors 'glove' needs the file {str(expected)!r}, which is not there; {remedy}")
     path = max(files, key=_width)
     width, wanted = _width(path), {word.encode() for word in words}
+    if width < 2:
+        raise _no_vectors(path, "its first line is not a word and its numbers")
     with tempfile.TemporaryDirectory() as aside:
         part = Path(aside) / path.name
         with path.open("rb") as source, part.open("wb") as target:
@@ -75,11 +77,15 @@ def _width(path: Path) -> int:
 def _read_vectors(part: Path, path: Path) -> dict[str, Tensor]:
     checks_certificates = ssl._create_default_https_context
     try:
-        vectors = Vectors(part.name, cache=str(part.parent))
+        vectors = Vectors(str(part), cache=str(part.parent))
     except (ValueError, RuntimeError, TypeError) as error:
-        remedy = "unpack it again from https://nlp.stanford.edu/data/glove.6B.zip"
-        raise DataError(f"{str(path)!r} is not a file of GloVe's vectors ({error}); {remedy}") from error
+        raise _no_vectors(path, error) from error
     finally:
         # torchtext turns the checking of certificates off for the whole process as it reads vectors.
         ssl._create_default_https_context = checks_certificates
     return {word: vectors.vectors[number] for word, number in vectors.stoi.items()}
+
+
+def _no_vectors(path: Path, reason: object) -> DataError:
+    remedy = "unpack it again from https://nlp.stanford.edu/data/glove.6B.zip"
+    return DataError(f"{str(path)!r} is not a file of GloVe's vectors ({reason}); {remedy}")
