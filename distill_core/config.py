@@ -522,6 +522,35 @@ PRESETS: Mapping[str, Preset] = {
             training=TrainingConfig(augment=4, epochs=3),
         ),
     ),
+    "pretrained": Preset(
+        "A pre-trained transformer teaches an LSTM of 0.7 M parameters, on altered copies and unlabelled texts too.",
+        RunConfig(
+            teacher=TeacherConfig(kind="pretrained", epochs=3, batch_size=32),
+            student=StudentConfig(size="XL", word_vectors="teacher", dropout=0.15),
+            objective=ObjectiveConfig(student_ce_weight=0.5, beta=1, temperature=1, divergence="logit_mse"),
+            training=TrainingConfig(epochs=6, learning_rate=3e-3, average_weights=True, transfer=True, augment=4),
+        ),
+    ),
+    "news": Preset(
+        "Five topics of BBC news: a frozen pre-trained transformer teaches a bag of embeddings.",
+        RunConfig(
+            data=DataConfig(name="bbc_news"),
+            teacher=TeacherConfig(kind="pretrained", frozen=True, encoder_max_tokens=128),
+            student=StudentConfig(kind="bag", size="L", word_vectors="teacher", dropout=0.2),
+            training=TrainingConfig(epochs=15, learning_rate=0.01),
+        ),
+    ),
+    "imdb": Preset(
+        "Long film reviews: an LSTM that first reads 25,000 reviews without labels teaches a smaller one.",
+        RunConfig(
+            data=DataConfig(
+                name="imdb", max_tokens=200, max_vocabulary=20_000, min_frequency=5, unlabelled_limit=25_000
+            ),
+            teacher=TeacherConfig(epochs=3),
+            student=StudentConfig(size="L", dropout=0.3),
+            training=TrainingConfig(epochs=4, batch_size=128),
+        ),
+    ),
     "tiny": Preset(
         "A few hundred texts and the smallest models: shows every stage within seconds, and learns little.",
         RunConfig(

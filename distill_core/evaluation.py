@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill_core.analysis import metrics, predict
 from distill_core.data.batches import EncodedTexts, SampleLogits
+from distill_core.events import Step
 from distill_core.job import Job
 from distill_core.models import sizes
 from distill_core.training.loop import logits_of
@@ -45,8 +46,9 @@ def evaluate(job: Job, candidates: Sequence[Candidate]) -> tuple[dict[str, dict[
     """Each model's entry of the result, and its logits for the test texts, by role; the teacher comes first."""
     entries: dict[str, dict[str, Any]] = {}
     answers: dict[str, Answers] = {}
-    for candidate in candidates:
+    for done, candidate in enumerate(candidates):
         job.context.check()
+        job.context.emit(Step("test", done, 0, None, None, None, None))
         answers[candidate.role] = own = _answers(candidate, job)
         entries[candidate.role] = {
             **_facts(candidate, job),

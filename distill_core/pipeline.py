@@ -228,8 +228,9 @@ def save_models(job: Job, teaching: Teaching, students: Students) -> None:
 def test(job: Job, teaching: Teaching, students: Students) -> Result:
     """Opens the test split, once, and says what each model is worth."""
     labels_N = job.data.test.labels_N
-    with job.context.stage("test", 1) as outcome:
-        entries, test_logits = evaluation.evaluate(job, _candidates(job, teaching, students))
+    candidates = _candidates(job, teaching, students)
+    with job.context.stage("test", len(candidates)) as outcome:
+        entries, test_logits = evaluation.evaluate(job, candidates)
         repeated = [
             {
                 "student": logits_of(pupil, job.data.test, job.context),

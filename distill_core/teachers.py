@@ -140,6 +140,7 @@ def word_vectors(teacher: Teacher, job: Job) -> Tensor:
     For an LSTM the vectors that it has learned; for an encoder its pooled states for a text of that one word.
     """
     if isinstance(teacher.model, TextClassifier):
-        return teacher.model.embedding.weight.detach().float().cpu()
+        with job.context.stage("words", 1):
+            return teacher.model.embedding.weight.detach().float().cpu()
     words = EncodedTexts.without_labels(encoded_texts(teacher, job, job.data.vocabulary.tokens))
     return stages.read_words(_encoder(teacher), words, job.context)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_core import keys
-from distill_core.config import RunConfig, load, parse
+from distill_core.config import PRESETS, RunConfig, load, parse
 from distill_core.data.profile import Profile
 from distill_core.estimate import (
     DEFAULT_RATE,
@@ -20,8 +20,8 @@ from distill_core.estimate import (
     teacher_is_cached,
     work_by_stage,
 )
-from distill_core.events import STAGES, Event, History, StageFinished, StageStarted, Step, stages_of
-from distill_core.store import Store
+from distill_core.events import Event, History, StageFinished, StageStarted, Step, stages_of
+from distill_core.store import CacheKind, Store
 
 PROFILE = Profile(
     ("fresh", "rotten"),
@@ -29,6 +29,8 @@ PROFILE = Profile(
     {"train": 10_000, "val": 1000, "test": 1000, "unlabelled": 1000},
     {"train": 20.0, "val": 20.0, "test": 20.0, "unlabelled": 150.0},
 )
+STAGES = stages_of(RunConfig())
+"""What the default run goes through."""
 EXPECTED = {"pretrain": 20.0, "finetune": 10.0, "cache": 2.0, "baseline": 8.0, "distil": 8.0, "test": 2.0}
 
 
@@ -38,11 +40,15 @@ def finished_run(store: Store, seconds: dict[str, float], config: RunConfig | No
     return run_id
 
 
-def publish_teacher(store: Store, config: RunConfig, precision: str) -> None:
+def publish(store: Store, kind: CacheKind, key: str) -> None:
     def fill(folder: Path) -> None:
-        (folder / "model.safetensors").touch()
+        (folder / "something").touch()
 
-    store.publish("teachers", keys.teacher_key(config, precision), fill)
+    store.publish(kind, key, fill)
+
+
+def publish_teacher(store: Store, config: RunConfig, precision: str) -> None:
+    publish(store, "teachers", keys.teacher_key(config, precision, store.data_folder))
 
 
 def history_of(*events: tuple[float, Event]) -> History:
@@ -63,12 +69,23 @@ def finished(*stages: str, seconds: float = 5.0) -> list[tuple[float, Event]]:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"teacher": {"pretrain": False}}, {"training": {"baseline": False}}],
-    ids=["all", "no_pretraining", "no_baseline"],
+    [
+        {},
+        {"teacher": {"pretrain": False}},
+        {"training": {"baseline": False}},
+        {"training": {"seeds": 3, "transfer": True, "augment": 1, "assistant": "S"}},
+        {"student": {"word_vectors": "teacher", "kind": "bag"}, "teacher": {"kind": "pretrained", "frozen": True}},
+        {"teacher": {"kind": "file"}, "data": {"name": "csv", "path": "mine.csv"}},
+        {"data": {"name": "imdb"}, "objective": {"mode": "joint"}},
+    ],
+    ids=["all", "no_pretraining", "no_baseline", "further_texts", "pretrained", "file", "joint"],
 )
-def test_work_is_counted_for_the_stages_of_the_run_in_their_order(values: dict[str, Any]) -> None:
+@pytest.mark.parametrize("profile", [PROFILE, None], ids=["read", "unread"])
+def test_work_is_counted_for_the_stages_of_the_run_in_their_order(
+    values: dict[str, Any], profile: Profile | None
+) -> None:
     config = parse(values)
-    work = work_by_stage(config, PROFILE)
+    work = work_by_stage(config, profile)
     assert tuple(work) == stages_of(config)
     assert all(amount > 0 for amount in work.values())
 
@@ -81,9 +98,13 @@ def test_work_is_counted_for_the_stages_of_the_run_in_their_order(values: dict[s
         ("teacher.pretrain_epochs=3", {"pretrain"}),
         ("teacher.epochs=9", {"finetune"}),
         ("teacher.batch_size=8", {"pretrain", "finetune"}),
-        ("student.size=XL", {"baseline", "distil"}),
+        ("student.size=XL", {"baseline", "distil", "test"}),
         ("training.epochs=9", {"baseline", "distil"}),
         ("training.batch_size=8", {"baseline", "distil"}),
+        ("training.augment=2", {"distil"}),
+        ("training.transfer=true", {"distil"}),
+        ("student.like_teacher=true", {"baseline", "distil", "test"}),
+        ("objective.mode=joint", {"distil"}),
     ],
 )
 def test_more_work_is_counted_where_it_falls(setting: str, grows: set[str]) -> None:
@@ -137,13 +158,13 @@ def test_rates_are_medians_over_past_runs(store: Store) -> None:
     for seconds in (1.0, 4.0, 1000.0):
         finished_run(store, {"distil": seconds})
     work = work_by_stage(RunConfig(), PROFILE)["distil"]
-    assert learned_rates(store, PROFILE) == pytest.approx({"distil": work / 4.0})
+    assert learned_rates(store, PROFILE) == pytest.approx({"distil lstm": work / 4.0})
 
 
 def test_runs_without_a_result_and_stages_without_seconds_teach_nothing(store: Store) -> None:
     store.create_run(RunConfig())
     finished_run(store, {"pretrain": 0.0, "distil": 8.0, "a stage of a later version": 3.0})
-    assert set(learned_rates(store, PROFILE)) == {"distil"}
+    assert set(learned_rates(store, PROFILE)) == {"distil lstm"}
 
 
 def test_what_past_runs_did_not_show_is_taken_from_the_default(store: Store) -> None:
@@ -159,7 +180,8 @@ def test_unfinished_runs_do_not_make_a_machine_forget_its_speed(store: Store) ->
     folder.rename(folder.with_name("20000101-000000-aaaaaa"))
     for _ in range(20):
         store.create_run(RunConfig())
-    assert set(learned_rates(store, PROFILE)) == set(STAGES)
+    of_lstm = {f"{stage} lstm" for stage in STAGES if stage != "test"}
+    assert set(learned_rates(store, PROFILE)) == of_lstm | {"test"}
 
 
 @pytest.mark.parametrize("broken", ["config.json", "result.json"])
@@ -189,6 +211,132 @@ def test_another_teacher_or_precision_is_not_the_cached_one(store: Store) -> Non
     assert teacher_is_cached(load(settings=["training.precision=bfloat16", "objective.beta=7"]), store)
     assert not teacher_is_cached(load(settings=["training.precision=float32"]), store)
     assert not teacher_is_cached(load(settings=["teacher.epochs=9"]), store)
+
+
+# Kinds of models
+
+
+@pytest.mark.parametrize(
+    ("setting", "stages"),
+    [
+        ("teacher.kind=pretrained", {"finetune", "cache"}),
+        ("student.kind=bag", {"baseline", "distil"}),
+        ("student.kind=gru", {"baseline", "distil"}),
+        ("objective.mode=joint", {"distil"}),
+    ],
+)
+def test_the_speed_of_one_kind_of_model_is_not_taken_for_that_of_another(
+    store: Store, setting: str, stages: set[str]
+) -> None:
+    finished_run(store, dict.fromkeys(STAGES, 1e-3))
+    config = load(settings=[setting])
+    seconds, work = seconds_by_stage(config, PROFILE, store), work_by_stage(config, PROFILE)
+    by_default = {stage for stage in work if seconds[stage] == pytest.approx(work[stage] / DEFAULT_RATE)}
+    assert by_default == stages
+
+
+def test_each_kind_of_model_is_known_by_its_own_past_runs(store: Store) -> None:
+    encoder = load(settings=["teacher.kind=pretrained", "student.kind=bag"])
+    finished_run(store, EXPECTED)
+    of_encoder = {"finetune": 100.0, "cache": 30.0, "baseline": 3.0, "distil": 4.0}
+    finished_run(store, of_encoder, encoder)
+    assert seconds_by_stage(RunConfig(), PROFILE, store) == pytest.approx(EXPECTED)
+    found = seconds_by_stage(encoder, PROFILE, store)
+    assert {stage: found[stage] for stage in of_encoder} == pytest.approx(of_encoder)
+
+
+def test_a_frozen_encoder_is_expected_to_be_faster() -> None:
+    moved, frozen = (
+        work_by_stage(load(settings=["teacher.kind=pretrained", f"teacher.frozen={flag}"]), PROFILE)
+        for flag in ("false", "true")
+    )
+    assert frozen["finetune"] < moved["finetune"] / 3
+    assert {stage: work for stage, work in frozen.items() if stage != "finetune"} == {
+        stage: work for stage, work in moved.items() if stage != "finetune"
+    }
+
+
+def test_an_encoder_of_unknown_size_is_counted_like_the_one_that_comes_with_the_lab() -> None:
+    known, unknown = (
+        work_by_stage(load(settings=["teacher.kind=pretrained", *more]), PROFILE)
+        for more in ([], ["teacher.model=some/encoder"])
+    )
+    assert unknown == known
+
+
+@pytest.mark.parametrize("profile", [PROFILE, None], ids=["read", "unread"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_stage_of_every_preset_takes_some_time(store: Store, preset: str, profile: Profile | None) -> None:
+    config = PRESETS[preset].config
+    seconds = seconds_by_stage(config, profile, store)
+    assert tuple(seconds) == stages_of(config)
+    assert min(seconds.values()) > 0
+    assert sum(seconds.values()) < 24 * 3600
+
+
+def test_a_data_set_that_nobody_has_read_is_taken_for_a_large_one(store: Store) -> None:
+    config = load(settings=["data.name=hf:ag_news"])
+    assert sum(seconds_by_stage(config, None, store).values()) > sum(seconds_by_stage(config, PROFILE, store).values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "stages"),
+    [
+        (["data.name=hf:ag_news"], "tokens", {"read"}),
+        (["training.transfer=true"], "transfer", {"transfer"}),
+        (["training.augment=2"], "transfer", {"transfer"}),
+        (["student.word_vectors=teacher"], "words", {"words"}),
+    ],
+)
+def test_what_lies_in_the_home_folder_takes_no_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch, settings: list[str], kind: CacheKind, stages: set[str]
+) -> None:
+    monkeypatch.setattr("distill_core.data.sources.version", lambda package: "1.0")
+    config = load(settings=settings)
+    assert 0 not in seconds_by_stage(config, PROFILE, store).values()
+    key = {
+        "tokens": lambda: keys.data_key(config, store.data_folder),
+        "transfer": lambda: keys.transfer_key(config, "bfloat16", store.data_folder),
+        "words": lambda: keys.words_key(config, "bfloat16", store.data_folder),
+    }[kind]()
+    publish(store, kind, key)
+    seconds = seconds_by_stage(config, PROFILE, store)
+    assert {stage for stage, expected in seconds.items() if expected == 0} == stages
+
+
+def test_a_past_run_is_measured_by_its_own_data(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na,b\n", encoding="utf-8")
+    small = load(settings=["data.name=csv", f"data.path={file}"])
+    profile = Profile(("a", "b"), 100, {**PROFILE.texts, "train": 100}, PROFILE.mean_tokens)
+    store.publish("tokens", keys.data_key(small, store.data_folder), profile.write)
+    finished_run(store, {"distil": 1.0}, small)
+    expected = work_by_stage(small, profile)["distil"] / 1.0
+    assert learned_rates(store, PROFILE)["distil lstm"] == pytest.approx(expected)
+    file.unlink()
+    assert learned_rates(store, PROFILE)["distil lstm"] == pytest.approx(work_by_stage(small, PROFILE)["distil"])
+
+
+@given(
+    epochs=st.integers(1, 20),
+    augment=st.integers(0, 5),
+    seeds=st.integers(1, 5),
+    transfer=st.booleans(),
+    kind=st.sampled_from(["lstm", "gru", "textcnn", "bag"]),
+    teacher=st.sampled_from(["lstm", "pretrained"]),
+    more=st.sampled_from(["epochs", "augment", "seeds", "transfer"]),
+    profile=st.sampled_from([PROFILE, None]),
+)
+def test_more_to_do_never_takes_less_time(
+    epochs: int, augment: int, seeds: int, transfer: bool, kind: str, teacher: str, more: str, profile: Profile | None
+) -> None:
+    training: dict[str, Any] = {"epochs": epochs, "augment": augment, "seeds": seeds, "transfer": transfer}
+    settings = {"teacher": {"kind": teacher}, "student": {"kind": kind}}
+    before = work_by_stage(parse({**settings, "training": training}), profile)
+    training[more] = True if more == "transfer" else training[more] + 1
+    after = work_by_stage(parse({**settings, "training": training}), profile)
+    assert all(after[stage] >= work for stage, work in before.items())
+    assert sum(after.values()) > sum(before.values()) or (more == "transfer" and transfer)
 
 
 # What is left

@@ -179,6 +179,10 @@ USUAL = ("pretrain", "finetune", "cache", "baseline", "distil", "test")
         ({"student": {"word_vectors": "glove"}}, USUAL),
         ({"student": {"like_teacher": True}}, USUAL),
         (
+            {"student": {"word_vectors": "teacher"}},
+            ("pretrain", "finetune", "cache", "words", "baseline", "distil", "test"),
+        ),
+        (
             {"teacher": {"kind": "pretrained"}, "student": {"word_vectors": "teacher"}},
             ("finetune", "cache", "words", "baseline", "distil", "test"),
         ),

@@ -15,6 +15,17 @@ from distill_core.config import RunConfig
 from distill_core.events import RunCancelled, RunFailed, Step
 from distill_core.executor import Executor, executor_of
 from distill_core.store import Status, Store
+from tests.runs import made_rows, write_csv
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_a_small_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The preset `tiny` on 60 made-up texts: what counts here is the processes, and not what they learn."""
+    file = write_csv(tmp_path_factory.mktemp("files") / "reviews.csv", made_rows(60))
+    small = configuration.load("tiny", settings=["data.name=csv", f"data.path={file}", "training.batch_size=8"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(configuration.PRESETS, "tiny", configuration.Preset("small", small))
+        yield
 
 
 @pytest.fixture
@@ -131,7 +142,7 @@ def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, stor
 
 def test_a_run_outlives_its_server_and_is_found_again(store: Store) -> None:
     before = Executor(store)
-    run_id = before.submit(configuration.load("tiny", settings=["training.epochs=60"]))
+    run_id = before.submit(configuration.load("tiny", settings=["training.epochs=200"]))
     wait_for_steps(store, run_id)
     before.close()
     after = Executor(store)

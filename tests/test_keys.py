@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
 from distill_core import keys
 from distill_core.config import RunConfig, load
-from distill_core.data.sources import SOURCES
+from distill_core.data import sources
+from distill_core.errors import DataError
 
+FOLDER = Path("/nowhere/data")
 DATA = [
+    "data.text_column=text",
+    "data.label_column=label",
+    "data.split_column=split",
+    'data.label_names={"0": "negative"}',
+    "data.split_seed=1",
+    "data.max_rows=5000",
     "data.min_frequency=3",
     "data.max_vocabulary=5000",
     "data.max_tokens=64",
@@ -19,6 +27,11 @@ DATA = [
     "data.unlabelled_limit=0",
 ]
 TEACHER = [
+    "teacher.kind=pretrained",
+    "teacher.model=/models/other",
+    "teacher.frozen=true",
+    "teacher.encoder_learning_rate=0.0001",
+    "teacher.encoder_max_tokens=64",
     "teacher.size=L",
     "teacher.bidirectional=false",
     "teacher.layers=2",
@@ -32,14 +45,30 @@ TEACHER = [
     "teacher.batch_size=32",
 ]
 STUDENT = [
+    "student.kind=textcnn",
     "student.size=XL",
+    "student.bidirectional=false",
+    "student.layers=2",
+    "student.pooling=last",
     "student.dropout=0.1",
+    "student.word_vectors=teacher",
+    "student.like_teacher=true",
+    "objective.mode=joint",
+    "objective.divergence=logit_mse",
+    "objective.student_ce_weight=0",
+    "objective.teacher_ce_weight=0.5",
+    "objective.beta_ramp=0.5",
     "objective.beta=9",
     "objective.temperature=5",
     "training.epochs=2",
     "training.learning_rate=0.1",
     "training.batch_size=16",
     "training.baseline=false",
+    "training.average_weights=true",
+    "training.transfer=true",
+    "training.augment=2",
+    "training.assistant=S",
+    "training.seeds=3",
 ]
 
 
@@ -47,60 +76,76 @@ def changed(setting: str) -> RunConfig:
     return load(settings=[setting])
 
 
-def teacher_key(config: RunConfig) -> str:
-    return keys.teacher_key(config, "float32")
+def data_key(config: RunConfig) -> str:
+    return keys.data_key(config, FOLDER)
+
+
+def teacher_key(config: RunConfig, precision: str = "float32") -> str:
+    return keys.teacher_key(config, precision, FOLDER)
+
+
+def transfer_key(config: RunConfig, precision: str = "float32") -> str:
+    return keys.transfer_key(config, precision, FOLDER)
+
+
+def words_key(config: RunConfig, precision: str = "float32") -> str:
+    return keys.words_key(config, precision, FOLDER)
 
 
 def test_keys_of_equal_configurations_are_equal() -> None:
-    assert keys.data_key(RunConfig()) == keys.data_key(load())
+    assert data_key(RunConfig()) == data_key(load())
     assert teacher_key(RunConfig()) == teacher_key(load())
-    assert keys.data_key(RunConfig()) != teacher_key(RunConfig())
+    assert data_key(RunConfig()) != teacher_key(RunConfig())
 
 
 @pytest.mark.parametrize("setting", DATA)
 def test_a_data_setting_changes_both_keys(setting: str) -> None:
-    assert keys.data_key(changed(setting)) != keys.data_key(RunConfig())
+    assert data_key(changed(setting)) != data_key(RunConfig())
     assert teacher_key(changed(setting)) != teacher_key(RunConfig())
 
 
 @pytest.mark.parametrize("setting", [*TEACHER, "training.seed=1"])
 def test_a_teacher_setting_changes_the_teachers_key_alone(setting: str) -> None:
-    assert keys.data_key(changed(setting)) == keys.data_key(RunConfig())
+    assert data_key(changed(setting)) == data_key(RunConfig())
     assert teacher_key(changed(setting)) != teacher_key(RunConfig())
 
 
 @pytest.mark.parametrize("setting", STUDENT)
 def test_a_students_setting_keeps_the_teacher(setting: str) -> None:
-    assert keys.data_key(changed(setting)) == keys.data_key(RunConfig())
+    assert data_key(changed(setting)) == data_key(RunConfig())
     assert teacher_key(changed(setting)) == teacher_key(RunConfig())
 
 
-def test_every_setting_of_data_and_teacher_was_tried_above() -> None:
+def names_in(settings: list[str], section: str) -> set[str]:
+    paths = [setting.partition("=")[0].partition(".") for setting in settings]
+    return {name for part, _, name in paths if part == section}
+
+
+def test_every_setting_of_the_configuration_was_tried_above() -> None:
     config = RunConfig()
-    tried = {setting.partition("=")[0].partition(".")[2] for setting in DATA}
-    assert set(type(config.data).model_fields) - tried == {"name"}
-    tried = {setting.partition("=")[0].partition(".")[2] for setting in TEACHER}
-    assert set(type(config.teacher).model_fields) - tried == set()
+    assert set(type(config.data).model_fields) - names_in(DATA, "data") == {"name", "path"}
+    assert set(type(config.teacher).model_fields) - names_in(TEACHER, "teacher") == set()
+    assert set(type(config.student).model_fields) - names_in(STUDENT, "student") == set()
+    assert set(type(config.objective).model_fields) - names_in(STUDENT, "objective") == set()
+    assert set(type(config.training).model_fields) - names_in(STUDENT, "training") == {"seed", "precision"}
 
 
 def test_precision_that_computed_a_teacher_is_part_of_its_key() -> None:
-    assert keys.teacher_key(RunConfig(), "bfloat16") != keys.teacher_key(RunConfig(), "float32")
+    assert teacher_key(RunConfig(), "bfloat16") != teacher_key(RunConfig(), "float32")
 
 
 def test_another_version_of_the_data_changes_both_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = keys.data_key(RunConfig()), teacher_key(RunConfig())
-    source = SOURCES["rotten_tomatoes"]
-    monkeypatch.setattr("distill_core.data.sources.version", lambda package: f"{package} 9.9")
-    assert source.fingerprint() != dataclasses.replace(source, package="other").fingerprint()
-    after = keys.data_key(RunConfig()), teacher_key(RunConfig())
+    before = data_key(RunConfig()), teacher_key(RunConfig())
+    monkeypatch.setattr(sources, "version", lambda package: "9.9")
+    after = data_key(RunConfig()), teacher_key(RunConfig())
     assert before[0] != after[0]
     assert before[1] != after[1]
 
 
 def test_another_pytorch_changes_the_teachers_key_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = keys.data_key(RunConfig()), teacher_key(RunConfig())
+    before = data_key(RunConfig()), teacher_key(RunConfig())
     monkeypatch.setattr(keys, "version", lambda package: "9.9")
-    assert keys.data_key(RunConfig()) == before[0]
+    assert data_key(RunConfig()) == before[0]
     assert teacher_key(RunConfig()) != before[1]
 
 
@@ -124,9 +169,9 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_old_code_computed_is_not_taken_for_new(code: Path, file: str, data_changes: bool) -> None:
-    before = keys.data_key(RunConfig()), teacher_key(RunConfig())
+    before = data_key(RunConfig()), teacher_key(RunConfig())
     (code / file).write_text("# changed", encoding="utf-8")
-    assert (keys.data_key(RunConfig()) != before[0]) is data_changes
+    assert (data_key(RunConfig()) != before[0]) is data_changes
     assert teacher_key(RunConfig()) != before[1]
 
 
@@ -136,3 +181,83 @@ def test_code_version_ignores_other_packages_and_other_files(code: Path) -> None
     (code / "models/notes.txt").write_text("not code", encoding="utf-8")
     assert keys.code_version("models") == before
     assert keys.code_version("models", "training") != before
+
+
+# Data sets and files
+
+
+@pytest.mark.parametrize("name", ["bbc_news", "csv", "imdb", "hf:ag_news"])
+def test_another_data_set_has_other_keys(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "version", lambda package: "1.0")
+    file = tmp_path / "texts.csv"
+    file.write_text("text,label\na,b\n", encoding="utf-8")
+    settings = [f"data.name={name}"] + ([f"data.path={file}"] if name == "csv" else [])
+    other = load(settings=settings)
+    assert data_key(other) != data_key(RunConfig())
+    assert teacher_key(other) != teacher_key(RunConfig())
+
+
+def of_file(path: Path, *settings: str) -> RunConfig:
+    return load(settings=["data.name=csv", f"data.path={path}", *settings])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    made = tmp_path / "texts.csv"
+    made.write_text("text,label\na fine film,good\na dull film,bad\n", encoding="utf-8")
+    return made
+
+
+def test_where_a_file_lies_does_not_matter(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    copy = Path(shutil.copy(file, tmp_path / "elsewhere" / "other name.csv"))
+    for key in (data_key, teacher_key, transfer_key, words_key):
+        assert key(of_file(copy)) == key(of_file(file))
+
+
+def test_what_is_in_a_file_matters(file: Path) -> None:
+    before = data_key(of_file(file)), teacher_key(of_file(file))
+    file.write_text(file.read_text(encoding="utf-8").replace("dull", "weak"), encoding="utf-8")
+    assert data_key(of_file(file)) != before[0]
+    assert teacher_key(of_file(file)) != before[1]
+
+
+def test_a_file_that_is_gone_has_no_key(file: Path) -> None:
+    config = of_file(file)
+    file.unlink()
+    with pytest.raises(DataError, match=r"data\.path must be a file that exists"):
+        data_key(config)
+
+
+# Further texts and words
+
+
+@pytest.mark.parametrize("setting", ["training.transfer=true", "training.augment=1", "training.augment=2"])
+def test_how_texts_are_added_changes_the_key_of_the_further_texts_alone(setting: str) -> None:
+    assert transfer_key(changed(setting)) != transfer_key(RunConfig())
+    assert words_key(changed(setting)) == words_key(RunConfig())
+    assert teacher_key(changed(setting)) == teacher_key(RunConfig())
+
+
+def test_each_number_of_copies_and_each_source_of_texts_has_a_key_of_its_own() -> None:
+    settings = [[], ["training.transfer=true"], ["training.augment=1"], ["training.augment=2"]]
+    settings.append(["training.transfer=true", "training.augment=1"])
+    assert len({transfer_key(load(settings=chosen)) for chosen in settings}) == 5
+
+
+@pytest.mark.parametrize("setting", ["teacher.size=L", "training.seed=1", "data.max_tokens=64"])
+def test_another_teacher_says_other_things_about_texts_and_words(setting: str) -> None:
+    for key in (transfer_key, words_key):
+        assert key(changed(setting)) != key(RunConfig())
+        assert key(RunConfig(), "bfloat16") != key(RunConfig(), "float32")
+
+
+@pytest.mark.parametrize("setting", ["student.kind=bag", "student.size=XL", "objective.beta=9", "training.epochs=2"])
+def test_another_student_hears_the_same_about_texts_and_words(setting: str) -> None:
+    for key in (transfer_key, words_key):
+        assert key(changed(setting)) == key(RunConfig())
+
+
+def test_no_two_kinds_of_cached_things_share_a_key() -> None:
+    config = RunConfig()
+    assert len({data_key(config), teacher_key(config), transfer_key(config), words_key(config)}) == 4

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill_core.analysis import predict
 from distill_core.analysis.predict import Predictor, latency_ms
-from distill_core.config import DataConfig, RunConfig, StudentConfig, TeacherConfig
+from distill_core.config import DataConfig, RunConfig, StudentConfig, TeacherConfig, parse
 from distill_core.data.batches import EncodedDataset
 from distill_core.errors import DataError, RunError
 from distill_core.models import classifier
-from distill_core.store import Store
+from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
+from tests.encoders import save_tiny
 
 CONFIG = RunConfig(
     data=DataConfig(max_tokens=8),
@@ -112,6 +114,82 @@ def test_texts_are_cut_where_training_cut_them(predictor: Predictor) -> None:
 def test_a_run_without_a_baseline_answers_for_two_models(store: Store, encoded: EncodedDataset) -> None:
     predictor = Predictor.load(store, finished_run(store, encoded, baseline=False))
     assert predictor.predict(TEXTS[:1])[0].keys() == {"text", "teacher", "student", "kl", "agree"}
+
+
+# Other teachers
+
+
+def rewritten(store: Store, run_id: str, teacher: TeacherConfig) -> str:
+    """The run with another kind of teacher in its configuration."""
+    config = CONFIG.model_copy(update={"teacher": teacher})
+    store.write_text(run_id, "config.json", config.to_json())
+    return run_id
+
+
+@pytest.fixture
+def encoder_run(store: Store, encoded: EncodedDataset, tmp_path: Path) -> str:
+    """A run whose teacher is a tiny transformer that reads at most six word pieces."""
+    from distill_core.models import pretrained
+
+    run_id = finished_run(store, encoded)
+    torch.manual_seed(3)
+    model, pieces = pretrained.build(str(save_tiny(tmp_path / "bert")), 2, 6)
+    nn.init.normal_(model.output.weight)
+    folder = store.run_folder(run_id)
+    pretrained.save_shape(model, pieces, folder / ENCODER)
+    store.write_tensors(run_id, TEACHER_WEIGHTS, {name: tensor.clone() for name, tensor in model.state_dict().items()})
+    return rewritten(store, run_id, TeacherConfig(kind="pretrained", model="gone", encoder_max_tokens=6))
+
+
+def test_a_pretrained_teacher_answers_from_the_runs_folder_alone(
+    store: Store, encoder_run: str, tmp_path: Path
+) -> None:
+    from distill_core.models import pretrained
+
+    model, pieces = pretrained.build(str(tmp_path / "bert"), 2, 6)
+    model.load_state_dict(load_file(store.run_folder(encoder_run) / TEACHER_WEIGHTS))
+    (tmp_path / "bert").rename(tmp_path / "moved away")
+    answers = Predictor.load(store, encoder_run).predict(TEXTS)
+    for text, answer in zip(TEXTS, answers, strict=True):
+        ids = torch.tensor([pieces.encode(text)])
+        with torch.no_grad():
+            expected = model.eval()(ids, torch.tensor([ids.shape[1]])).softmax(dim=1)[0].tolist()
+        assert list(answer["teacher"].values()) == pytest.approx(expected, abs=1e-5)
+        assert answer["agree"] in (True, False)
+        assert answer["kl"] >= 0
+    assert len({answer["teacher"]["good"] for answer in answers}) > 1
+
+
+def test_a_pretrained_teacher_reads_with_its_own_word_pieces_and_limit(store: Store, encoder_run: str) -> None:
+    predictor = Predictor.load(store, encoder_run)
+    reader = predictor.readers["teacher"]
+    assert [len(row) for row in reader.encode_all(TEXTS)] == [5, 6, 6, 3, 4]
+    whole, cut = predictor.predict(["a dull plot and a bright ending", "a dull plot and a weak scene"])
+    assert whole["teacher"] == pytest.approx(cut["teacher"], abs=1e-6)
+    assert whole["student"] != pytest.approx(cut["student"], abs=1e-3)
+
+
+def test_a_text_that_spells_out_a_mask_is_read_by_both_models(store: Store, encoder_run: str) -> None:
+    answer = Predictor.load(store, encoder_run).predict(["a [MASK] film"])[0]
+    assert sum(answer["teacher"].values()) == pytest.approx(1)
+
+
+def test_a_file_cannot_be_asked_so_the_student_answers_alone(store: Store, encoded: EncodedDataset) -> None:
+    run_id = finished_run(store, encoded)
+    with_teacher = Predictor.load(store, run_id).predict(TEXTS)
+    config = {"data": {"name": "csv", "path": "gone.csv", "max_tokens": 8}, "teacher": {"kind": "file"}}
+    settings = {**config, "student": CONFIG.student.model_dump()}
+    store.write_text(run_id, "config.json", parse(settings).to_json())
+    (store.run_folder(run_id) / TEACHER_WEIGHTS).unlink()
+    predictor = Predictor.load(store, run_id)
+    assert set(predictor.readers) == {"student", "baseline"}
+    for before, answer in zip(with_teacher, predictor.predict(TEXTS), strict=True):
+        assert answer.keys() == {"text", "teacher", "student", "baseline", "kl", "agree"}
+        assert (answer["teacher"], answer["kl"], answer["agree"]) == (None, None, None)
+        assert answer["student"] == before["student"]
+
+
+# What cannot be answered
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])

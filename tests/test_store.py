@@ -291,6 +291,25 @@ def test_a_linked_file_is_copied_where_the_disk_cannot_link(
     assert (store.run_folder(run_id) / "teacher.safetensors").read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_can_be_added_in_a_folder_of_the_runs_folder(
+    store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(source: Path, path: Path) -> None:
+        raise OSError("links are not supported here")
+
+    if not links:
+        monkeypatch.setattr(store_module.os, "link", no_links)
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text(f"the encoder's {name}", encoding="utf-8")
+        store.link_file(run_id, f"encoder/{name}", tmp_path / name)
+    folder = store.run_folder(run_id)
+    expected = {"config.json", "status.json", "encoder/config.json", "encoder/tokenizer.json"}
+    assert files(folder) == expected
+    assert (folder / "encoder/config.json").read_text(encoding="utf-8") == "the encoder's config.json"
+    assert store.config(run_id) == RunConfig()
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +406,59 @@ def test_the_first_of_two_that_publish_the_same_key_wins(store: Store) -> None:
     folder = store.publish("teachers", "k1", slower)
     assert (folder / "model.safetensors").read_bytes() == b"weights"
     assert [path.name for path in (store.home / "teachers").iterdir()] == ["k1"]
+
+
+# Uploads
+
+
+def test_a_file_that_is_given_twice_is_kept_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store.keep_upload("reviews.csv", b"text,label\n")
+    monkeypatch.setattr(Path, "write_bytes", None)
+    assert store.keep_upload("the same again.csv", b"text,label\n") == first
+    assert files(store.home) == {f"uploads/{first.name}"}
+    assert first.read_bytes() == b"text,label\n"
+
+
+def test_other_content_under_the_same_name_is_another_file(store: Store) -> None:
+    first, second = (store.keep_upload("reviews.csv", content) for content in (b"a", b"b"))
+    assert first != second
+    assert [first.read_bytes(), second.read_bytes()] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("reviews.csv", ".csv"),
+        ("REVIEWS.JSONL", ".jsonl"),
+        ("a/b.CSV", ".csv"),
+        ("../../x.csv", ".csv"),
+        ("/etc/passwd.tsv", ".tsv"),
+        ("x.tar.gz", ".gz"),
+        ("x.c sv;$(reboot)", ".csvreboot"),
+        ("x.cs\0v", ".csv"),
+        ("评论.csv", ".csv"),
+        ("x", ""),
+        (".csv", ""),
+        ("..", ""),
+        ("x.csv/..", ""),
+    ],
+)
+def test_of_the_name_of_an_upload_only_a_clean_ending_is_used(store: Store, name: str, ending: str) -> None:
+    file = store.keep_upload(name, b"text,label\n")
+    assert file.resolve().parent == (store.home / "uploads").resolve()
+    assert re.fullmatch(r"[0-9a-f]{16}" + re.escape(ending), file.name)
+    assert files(store.home) == {f"uploads/{file.name}"}
+
+
+def test_an_upload_that_cannot_be_kept_leaves_nothing_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        store.keep_upload("reviews.csv", b"text,label\n")
+    assert files(store.home) == set()
 
 
 # Events

@@ -18,6 +18,7 @@ from distill_core.data.batches import Batch, EncodedDataset, EncodedTexts, Sampl
 from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, Step
 from distill_core.job import Job
+from distill_core.models.bag import BagOfEmbeddings
 from distill_core.models.classifier import TextClassifier, build
 from distill_core.store import Store
 from distill_core.training import student
@@ -509,6 +510,44 @@ def test_joint_epochs_tell_the_teachers_accuracy_as_it_stands(
     assert (both.score.accuracy, both.score.teacher_accuracy) == (kept.accuracy, kept.teacher_accuracy)
     assert accuracy(both.student, encoded.val, context) == kept.accuracy
     assert accuracy(both.teacher, encoded.val, context) == kept.teacher_accuracy
+
+
+def test_joint_training_keeps_both_models_of_the_epoch_that_is_best_for_the_student(
+    encoded: EncodedDataset, context: Context, reported: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {TextClassifier: iter([0.4, 0.9, 0.5]), BagOfEmbeddings: iter([0.1, 0.2, 0.3])}
+    seen: dict[type, list[dict[str, Tensor]]] = {TextClassifier: [], BagOfEmbeddings: []}
+
+    def scripted(model: nn.Module, texts: EncodedTexts, context: Context) -> Score:
+        model.eval()
+        seen[type(model)].append(weights(model))
+        value = next(values[type(model)])
+        return Score(value, 1 - value, value)
+
+    monkeypatch.setattr(student, "validation_score", scripted)
+    model = start(encoded)
+    teacher = build(StudentConfig(kind="bag", dropout=0.3), len(encoded.vocabulary), 2)
+    modes: list[bool] = []
+    teacher.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
+    reached = distil_jointly(
+        model,
+        teacher,
+        encoded.train,
+        encoded.val,
+        objective=JOINT,
+        training=TRAINING,
+        teacher_train=encoded.train,
+        teacher_val=encoded.val,
+        teacher_groups=parameter_groups(teacher, TEACHER),
+        seed=3,
+        context=context,
+    )
+    assert (reached.accuracy, reached.teacher_accuracy) == (0.9, 0.2)
+    epochs = [(event.accuracy, event.teacher_accuracy) for event in reported if isinstance(event, Epoch)]
+    assert epochs == [(0.4, 0.1), (0.9, 0.2), (0.5, 0.3)]
+    for trained, kind in ((model, TextClassifier), (teacher, BagOfEmbeddings)):
+        assert [same(weights(trained), epoch) for epoch in seen[kind]] == [False, True, False]
+    assert modes == [True] * 18, "the teacher learns with dropout"
 
 
 def test_offline_epochs_and_steps_know_no_learning_teacher(

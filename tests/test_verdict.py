@@ -124,3 +124,79 @@ def test_no_verdict_speaks_of_minus_zero_points() -> None:
 def test_without_a_baseline_nothing_is_claimed_about_the_teachers_help() -> None:
     sentence = against_baseline(None, margin=None)
     assert sentence == "No baseline was trained, so nobody can say whether the teacher helped."
+
+
+# Several seeds
+
+
+def with_seeds(p_value: float | None, *, gain: float | None = 0.031, mean: float = 0.77) -> dict[str, Any]:
+    """A result whose accuracies are means over five seeds; `student` itself holds those of the first."""
+    made = result(student=0.78, gain=gain, margin=None if gain is None else 0.02)
+    made["retention"] = mean / 0.8
+    made["seeds"] = {"count": 5, "student": {"mean": mean}, "baseline": None if gain is None else {}}
+    if gain is not None:
+        made["seeds"] |= {"p_value": p_value}
+    return made
+
+
+def test_several_seeds_are_judged_by_their_mean_and_counted() -> None:
+    assert verdict(with_seeds(0.0321)) == [
+        "The student keeps 96.2 % of its teacher's accuracy (77.0 % against 80.0 % on the average of 5 seeds), "
+        "at 1/10 of the size, and answers 2.0 times as fast.",
+        "The teacher helped: 3.1 points better than the same student alone "
+        "(±2.0; paired t-test over 5 seeds: p = 0.032).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("p_value", "says"), [(0.5, "p = 0.500"), (0.001, "p = 0.001"), (0.0009, "p < 0.001"), (0.0, "p < 0.001")]
+)
+@pytest.mark.parametrize("gain", [0.031, -0.031, 0.001])
+def test_every_verdict_on_several_seeds_has_the_p_value(p_value: float, says: str, gain: float) -> None:
+    assert verdict(with_seeds(p_value, gain=gain))[1].endswith(f"(±2.0; paired t-test over 5 seeds: {says}).")
+
+
+def test_seeds_that_cannot_be_tested_have_no_p_value() -> None:
+    assert verdict(with_seeds(None))[1].endswith("student alone (±2.0).")
+
+
+def test_several_seeds_without_a_baseline_claim_nothing_about_help() -> None:
+    sentences = verdict(with_seeds(None, gain=None))
+    assert "on the average of 5 seeds" in sentences[0]
+    assert sentences[1:] == ["No baseline was trained, so nobody can say whether the teacher helped."]
+
+
+def test_one_seed_is_neither_counted_nor_tested() -> None:
+    words = " ".join(verdict({**result(gain=0.031), "seeds": None}))
+    assert "seed" not in words
+    assert "t-test" not in words
+
+
+# A teacher that is a file
+
+
+def of_file(**values: Any) -> dict[str, Any]:
+    made = result(**values)
+    made["teacher"] |= {"parameters": None, "latency_ms": None}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("student", "begins"),
+    [
+        (0.78, "The student keeps 97.5 % of its teacher's accuracy (78.0 % against 80.0 %)"),
+        (0.80, "The student is as accurate as its teacher (80.0 % against 80.0 %)"),
+        (0.82, "The student is more accurate than its teacher (82.0 % against 80.0 %)"),
+    ],
+)
+def test_a_file_is_compared_by_accuracy_and_neither_by_size_nor_by_speed(student: float, begins: str) -> None:
+    assert verdict(of_file(student=student))[0] == f"{begins}, which is a file and cannot answer new texts."
+
+
+def test_a_file_helps_or_harms_like_any_other_teacher() -> None:
+    assert verdict(of_file(gain=0.031))[1].startswith("The teacher helped: 3.1 points better")
+
+
+def test_a_file_taught_with_several_seeds_is_compared_by_the_mean() -> None:
+    made = {**with_seeds(0.2), "teacher": of_file()["teacher"]}
+    assert "(77.0 % against 80.0 % on the average of 5 seeds), which is a file" in verdict(made)[0]

@@ -49,6 +49,8 @@ WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 HEAD_RATE = 10.0
 """A new head learns this many times as fast as the encoder below it."""
+FROZEN_RATE = 5e-3
+"""Learning rate of a head over a frozen encoder."""
 FROZEN_EPOCHS = 10
 """Passes over stored features for each epoch asked for, since they cost next to nothing."""
 
@@ -212,7 +214,7 @@ def finetune_head(
             loss=loss,
             score=score,
             epochs=epochs,
-            optimizer=torch.optim.AdamW(head.parameters(), 1e-3, weight_decay=WEIGHT_DECAY),
+            optimizer=torch.optim.AdamW(head.parameters(), FROZEN_RATE, weight_decay=WEIGHT_DECAY),
             seed=seed,
             context=context,
             first_step=reading,

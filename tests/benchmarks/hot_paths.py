@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from distill_core import device, pipeline
+from distill_core import device
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.data.batches import shuffled_batches
 from distill_core.data.vocabulary import tokenize
 from distill_core.models import classifier
 from distill_core.store import Store
+from distill_core.teaching import prepare_data
 
 REPEATS = 30
 
@@ -37,7 +38,7 @@ def median_ms(action: Callable[[], object]) -> float:
 def main() -> None:
     config, compute, cores = RunConfig(), device.choose(), device.use_all_cores()
     with tempfile.TemporaryDirectory() as home:
-        data = pipeline.prepare_data(config, Store(Path(home)))
+        data = prepare_data(config, Store(Path(home)))
     batches = list(shuffled_batches(data.train, 64, torch.Generator().manual_seed(0)))
     batch = sorted(batches, key=lambda item: item.tokens_BT.shape[1])[len(batches) // 2].to(compute.device)
 
