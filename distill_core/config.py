@@ -634,6 +634,8 @@ def _explain(error: ErrorDetails) -> str:
     hint = (field.json_schema_extra or {}).get("hint") if field and isinstance(field.json_schema_extra, dict) else None
     if error["type"] == "string_pattern_mismatch":
         return f"{name} must be a known name, got {error['input']!r}; {hint}"
+    if error["type"] == "string_too_short":
+        return f"{name} must not be empty, got {error['input']!r}; {hint}"
     requirement = error["msg"].removeprefix("Input should be ").removeprefix("a ").removeprefix("an ")
     message = f"{name} must be {requirement}, got {error['input']!r}"
     return f"{message}; {hint}" if hint else f"{message}; see its default in presets"

@@ -22,7 +22,7 @@ from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits
 from distill_core.data.profile import Profile
 from distill_core.data.summary import summarise
 from distill_core.data.torchtext_parts import glove
-from distill_core.data.vocabulary import Vocabulary
+from distill_core.data.vocabulary import Vocabulary, separate
 from distill_core.errors import DataError
 from distill_core.events import StageFinished, StageStarted, Step
 from distill_core.job import Job
@@ -203,7 +203,7 @@ def _with_answered_texts(job: Job, teaching: Teaching) -> Teaching:
 
 def _transfer_texts(job: Job) -> list[str]:
     training, texts = job.config.training, job.texts
-    train_lengths = [len(text.split()) for text in texts.train.texts]
+    train_lengths = [len(separate(text).split()) for text in texts.train.texts]
     unlabelled = augment.like_training(texts.unlabelled, sum(train_lengths) / len(train_lengths))
     chosen = unlabelled if training.transfer else []
     copies = augment.altered([*texts.train.texts, *chosen], training.augment, training.seed, job.context.check)

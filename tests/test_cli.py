@@ -197,9 +197,9 @@ def test_a_chinese_file_goes_from_its_rows_to_a_verdict(tmp_path: Path) -> None:
         for thing, other in itertools.pairwise(THINGS)
     ]
     chinese = write_csv(tmp_path / "评论.csv", rows)
-    columns = ("--set", "data.text_column=评论", "--set", "data.label_column=情感")
-    learning = ("--set", "training.epochs=8", "--set", "teacher.epochs=8")
-    arguments = ("--set", "data.name=csv", "--set", f"data.path={chinese}", *columns, *learning, "--preset", "tiny")
+    columns = ("data.text_column=评论", "data.label_column=情感")
+    learning = ("teacher.epochs=6", "teacher.learning_rate=0.02", "teacher.batch_size=8", "training.batch_size=8")
+    arguments = (*on_file(chinese, *columns, *learning), "--preset", "tiny")
     done = core(tmp_path / "home", "run", *arguments)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

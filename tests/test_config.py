@@ -100,7 +100,9 @@ def reconciled(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     if data.get("name") == "csv":
         data["path"] = data.get("path") or "reviews.csv"
     if objective.get("mode") == "joint":
-        teacher["frozen"] = training["transfer"] = False
+        training["transfer"] = False
+        if teacher.get("kind") == "pretrained":
+            teacher["frozen"] = False
         training |= {"augment": 0, "assistant": "none", "seeds": 1}
     return values
 
@@ -454,6 +456,21 @@ def test_a_contradiction_on_the_command_line_is_refused_too(case: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(settings=settings)
     assert str(caught.value).startswith(starts)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**JOINT, "teacher": {"frozen": True}},  # says nothing about an LSTM
+        {**FILE, "training": {"transfer": True, "seeds": 3, "assistant": "S"}},
+        {**FILE, "student": {"word_vectors": "glove"}},
+        {**JOINT, "teacher": {"kind": "pretrained"}, "student": {"word_vectors": "teacher"}},
+        {"student": {"like_teacher": True}, "training": {"augment": 2, "seeds": 2, "assistant": "S"}},
+        {"data": {"name": "imdb", "path": "somewhere"}},
+    ],
+)
+def test_settings_that_go_together_are_accepted(values: dict[str, Any]) -> None:
+    parse(values)
 
 
 # Presets, files and settings

@@ -142,7 +142,7 @@ def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, stor
 
 def test_a_run_outlives_its_server_and_is_found_again(store: Store) -> None:
     before = Executor(store)
-    run_id = before.submit(configuration.load("tiny", settings=["training.epochs=200"]))
+    run_id = before.submit(configuration.load("tiny", settings=["training.epochs=40"]))
     wait_for_steps(store, run_id)
     before.close()
     after = Executor(store)

@@ -265,10 +265,7 @@ def test_the_loss_hears_the_part_of_the_training_that_is_over(context: Context) 
 # Averaged weights
 
 
-def test_averaging_measures_and_keeps_averages_of_the_weights(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "_average", loop.get_ema_multi_avg_fn(0.5))
+def test_averaging_measures_and_keeps_averages_of_the_weights(context: Context) -> None:
     lesson = Lesson(context, epochs=2, steps=6, average=True, scores=[0.1, 0.2])
     lesson.run()
     seen = torch.stack(lesson.weights_at_step[1:])  # after each step but the last
@@ -277,8 +274,9 @@ def test_averaging_measures_and_keeps_averages_of_the_weights(
     assert torch.equal(lesson.weight, measured[1])
     assert bool(((low < measured[0]) & (measured[0] < high)).all()), "inside the weights that it is an average of"
     average = lesson.weights_at_step[1]
-    for weights in lesson.weights_at_step[2:7]:
-        average = 0.5 * average + 0.5 * weights
+    for steps, weights in enumerate(lesson.weights_at_step[2:7], start=1):
+        decay = min(loop.AVERAGE_DECAY, (1 + steps) / (10 + steps))
+        average = decay * average + (1 - decay) * weights
     torch.testing.assert_close(measured[0], average)
 
 
@@ -287,6 +285,13 @@ def test_averaged_weights_differ_from_the_last_ones(context: Context) -> None:
     last.run()
     averaged.run()
     assert not torch.equal(last.weight, averaged.weight)
+
+
+def test_averaging_forgets_the_start_within_a_short_training() -> None:
+    averaged, current = [torch.zeros(2)], [torch.ones(2)]
+    for steps in range(1, 40):
+        loop._average(averaged, current, steps)
+    assert float(averaged[0].min()) > 0.99
 
 
 def test_averaging_leaves_training_itself_as_it_is(context: Context) -> None:

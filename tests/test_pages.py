@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from distill_core import config as configuration
-from distill_core.config import StudentConfig
+from distill_core.config import RunConfig, StudentConfig
 from distill_core.data.profile import Profile
-from distill_core.events import RunFailed
+from distill_core.events import Epoch, RunFailed, StageStarted
 from distill_core.executor import executor_of
 from distill_core.models.sizes import parameter_count
-from distill_core.store import Store
+from distill_core.store import Store, short
 from distill_core.worker import work
+from tests.runs import config_of, made_rows, write_csv
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +37,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     for run_id in store.run_ids():
         executor.cancel(run_id)
     executor.close()
+
+
+@pytest.fixture
+def read_home(home: Store, trained: Store) -> Store:
+    """A home folder without runs, in which the film reviews have been read."""
+    shutil.copytree(trained.home / "tokens", home.home / "tokens")
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +88,46 @@ def test_each_page_without_runs_says_what_to_do_and_offers_it(home: Store) -> No
     assert button(open_page("runs"), "Start the first one")
 
 
+def more(app: AppTest, section: str) -> AppTest:
+    """Shows one of the sections of More."""
+    app.session_state["train.more"] = section
+    return app.run()
+
+
+def controls_of(app: AppTest) -> list[Any]:
+    """All controls of the sidebar but buttons."""
+    kinds = ("slider", "selectbox", "number_input", "toggle", "text_input", "button_group", "file_uploader")
+    return [control for kind in kinds for control in app.sidebar.get(kind)]
+
+
+SECTIONS = ("Data", "Teacher", "Student", "Loss", "Teaching", "Training")
+CHOICES: tuple[dict[str, str], ...] = (
+    {},
+    {"train.teacher.kind": "pretrained", "train.student.kind": "bag"},
+    {"train.source": "csv", "train.teacher.kind": "file", "train.student.kind": "textcnn"},
+    {"train.source": "bbc_news", "train.student.kind": "gru"},
+    {"train.source": "hub"},
+    {"train.source": "imdb"},
+)
+
+
+def every_page_of_controls(app: AppTest) -> Iterator[list[Any]]:
+    """The controls under every section, for each kind of model and data."""
+    for choice in CHOICES:
+        for key, value in choice.items():
+            app.session_state[key] = value
+        app.run()
+        assert not app.exception
+        for section in SECTIONS:
+            more(app, section)
+            assert not app.exception
+            yield controls_of(app)
+            if section == "Loss":
+                app.session_state["train.objective.mode"] = "joint"
+                yield controls_of(app.run())
+                app.session_state["train.objective.mode"] = "offline"
+
+
 def test_train_shows_parameters_and_time_for_the_chosen_sizes(home: Store) -> None:
     app = open_page()
     before = text_of(app)
@@ -89,60 +138,137 @@ def test_train_shows_parameters_and_time_for_the_chosen_sizes(home: Store) -> No
     assert not app.exception
     profile = Profile.read(next((home.home / "tokens").iterdir()))
     expected = parameter_count(StudentConfig(size="XL"), profile.vocabulary, len(profile.labels))
-    assert f"{expected / 1e6:.2f} M parameters" in text_of(app)
+    assert f"→ {expected / 1e6:.2f} M** parameters" in text_of(app)
     assert text_of(app) != before
 
 
-def test_every_control_of_train_is_explained(home: Store) -> None:
-    app = open_page()
-    controls = [*app.sidebar.slider, *app.sidebar.selectbox, *app.sidebar.number_input, *app.sidebar.toggle]
-    assert len(controls) >= 12
-    assert [control.label for control in controls if not control.help] == []
+def test_every_control_of_train_is_explained_and_every_setting_can_be_reached(read_home: Store) -> None:
+    app, reached = open_page(), set[str]()
+    for controls in every_page_of_controls(app):
+        # A row of sizes is explained by the control above it.
+        lacking = [control.label for control in controls if not (control.help or control.label.endswith(" size"))]
+        assert lacking == []
+        reached |= {control.key.removeprefix("train.") for control in controls}
+    settings = {f"{section}.{name}" for section, part in RunConfig() for name in type(part).model_fields}
+    assert {"source", "hub", "upload", "labels", "preset", "more"} <= reached
+    assert settings - reached == {"data.name", "data.label_names"}, "which have the controls source, hub and labels"
 
 
-def test_start_submits_exactly_what_the_controls_show(home: Store) -> None:
+def test_start_submits_exactly_what_the_controls_show(read_home: Store) -> None:
     app = open_page()
     app.session_state["train.teacher.size"] = "XS"
+    app.session_state["train.student.kind"] = "bag"
     app.sidebar.slider(key="train.objective.beta").set_value(3.5)
     app.sidebar.slider(key="train.training.epochs").set_value(2)
+    app.run()
+    more(app, "Training")
     app.sidebar.toggle(key="train.training.baseline").set_value(False)
+    app.sidebar.number_input(key="train.training.seeds").set_value(2)
+    app.run()
+    more(app, "Loss")
+    app.sidebar.slider(key="train.objective.temperature").set_value(4.5)
+    app.sidebar.selectbox(key="train.objective.divergence").set_value("jensen_shannon")
     app.run()
     button(app, "Start").click().run()
     assert not app.exception
-    (run_id,) = home.run_ids()
-    config = home.config(run_id)
-    assert config.teacher.size == "XS"
-    assert config.objective.beta == 3.5
-    assert config.training.epochs == 2
-    assert config.training.baseline is False
+    (run_id,) = read_home.run_ids()
+    config = read_home.config(run_id)
+    assert (config.teacher.size, config.student.kind) == ("XS", "bag")
+    assert (config.objective.beta, config.objective.temperature) == (3.5, 4.5)
+    assert config.objective.divergence == "jensen_shannon"
+    assert (config.training.epochs, config.training.seeds, config.training.baseline) == (2, 2, False)
     assert button(app, "Cancel")
 
 
-def test_a_preset_fills_the_controls(home: Store) -> None:
+@pytest.mark.parametrize("preset", configuration.PRESETS)
+def test_a_preset_fills_the_controls_and_is_what_start_submits(
+    read_home: Store, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[RunConfig] = []
+    monkeypatch.setattr(
+        "distill_core.executor.Executor.submit",
+        lambda self, config: submitted.append(config) or read_home.create_run(config),
+    )
+    config = configuration.PRESETS[preset].config
+    app = open_page()
+    app.sidebar.slider(key="train.objective.beta").set_value(9.5).run()
+    app.sidebar.selectbox(key="train.preset").set_value(preset).run()
+    assert not app.exception
+    assert app.sidebar.slider(key="train.objective.beta").value == config.objective.beta
+    more(app, "Loss")
+    assert app.sidebar.slider(key="train.objective.temperature").value == config.objective.temperature
+    assert app.sidebar.selectbox(key="train.objective.divergence").value == config.objective.divergence
+    assert app.sidebar.selectbox(key="train.objective.mode").value == config.objective.mode
+    button(app, "Start").click().run()
+    assert submitted == [config]
+
+
+def test_settings_that_exclude_each_other_are_said_where_they_are_made(read_home: Store) -> None:
     app = open_page()
     app.sidebar.selectbox(key="train.preset").set_value("article").run()
+    assert not button(app, "Start").disabled
+    more(app, "Training")
+    app.sidebar.number_input(key="train.training.seeds").set_value(3).run()
     assert not app.exception
-    assert app.sidebar.slider(key="train.objective.temperature").value == 1.0
-    assert app.sidebar.selectbox(key="train.objective.divergence").value == "kl_student_teacher"
+    assert "training.seeds must be 1 when objective.mode is joint, got 3" in app.sidebar.error[0].value
+    assert button(app, "Start").disabled
+    app.sidebar.number_input(key="train.training.seeds").set_value(1).run()
+    assert not app.sidebar.error
+    assert not button(app, "Start").disabled
 
 
-def test_settings_survive_a_page_switch(home: Store) -> None:
+@pytest.mark.parametrize("other", ["runs", "data", "compare"])
+def test_settings_survive_a_page_switch(read_home: Store, other: str) -> None:
     app = open_page()
     app.sidebar.slider(key="train.objective.beta").set_value(7.0).run()
-    app.switch_page("pages/runs.py").run()
+    more(app, "Training")
+    app.sidebar.number_input(key="train.training.seeds").set_value(4).run()
+    more(app, "Data")
+    app.sidebar.number_input(key="train.data.max_tokens").set_value(96).run()
+    app.switch_page(f"pages/{other}.py").run()
     app.switch_page("pages/train.py").run()
+    assert not app.exception
     assert app.sidebar.slider(key="train.objective.beta").value == 7.0
+    more(app, "Training")
+    assert app.sidebar.number_input(key="train.training.seeds").value == 4
+    more(app, "Data")
+    assert app.sidebar.number_input(key="train.data.max_tokens").value == 96
+
+
+def test_data_chosen_on_one_page_are_those_of_the_other(read_home: Store, reviews: Path) -> None:
+    app = open_page()
+    app.sidebar.selectbox(key="train.source").set_value("csv").run()
+    app.sidebar.text_input(key="train.data.path").set_value(str(reviews)).run()
+    app.switch_page("pages/data.py").run()
+    assert not app.exception
+    assert app.sidebar.selectbox(key="data.source").value == "csv"
+    assert app.sidebar.text_input(key="data.data.path").value == str(reviews)
+    app.sidebar.number_input(key="data.data.split_seed").set_value(5).run()
+    app.switch_page("pages/train.py").run()
+    more(app, "Data")
+    assert app.sidebar.selectbox(key="train.source").value == "csv"
+    assert app.sidebar.text_input(key="train.data.path").value == str(reviews)
+    assert app.sidebar.number_input(key="train.data.split_seed").value == 5
+
+
+def charts_of(app: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def names_in(chart: dict[str, Any]) -> list[str]:
+    return [trace.get("name") for trace in chart["data"]]
 
 
 def test_finished_run_shows_verdict_and_charts(trained_home: Store) -> None:
     app = open_page()
     assert "student" in text_of(app)
     assert "lab-verdict" in text_of(app)
-    charts = app.get("plotly_chart")
-    assert len(charts) == 2
-    names = {trace["name"] for chart in charts for trace in json.loads(chart.proto.spec)["data"]}
+    charts = charts_of(app)
+    names = {name for chart in charts[:2] for name in names_in(chart)}
     assert {"CE", "total", "student", "student alone", "teacher"} <= names
     assert any("KL" in name for name in names)
+    assert {chart["data"][0]["type"] for chart in charts[2:]} == {"heatmap"}
+    assert len(charts) == 2 + 3
 
 
 def test_compare_answers_with_the_numbers_of_the_command_line(trained_home: Store) -> None:
@@ -187,7 +313,8 @@ def test_runs_lists_every_run_with_its_state(home: Store) -> None:
     app = open_page("runs")
     table = app.dataframe[0].value
     assert table["Status"].tolist() == ["Failed"]
-    assert table["Sizes"].tolist() == ["XS → XS"]
+    assert table["Models"].tolist() == ["XS → XS"]
+    assert table["Data"].tolist() == ["Movie reviews"]
 
 
 def test_failed_run_shows_its_error_on_train(home: Store) -> None:
@@ -197,9 +324,357 @@ def test_failed_run_shows_its_error_on_train(home: Store) -> None:
     assert "the disk is full" in app.error[0].value
 
 
-def test_an_address_that_names_no_run_is_answered(home: Store) -> None:
+def test_an_address_that_names_no_run_is_answered(read_home: Store) -> None:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     app.query_params["run"] = "nonsense"
     app.run()
     assert not app.exception
     assert "nonsense" in app.warning[0].value
+
+
+# All figures
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 made-up reviews."""
+    return write_csv(tmp_path_factory.mktemp("files") / "reviews.csv", made_rows(60))
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> tuple[Store, dict[str, str]]:
+    """A home folder with a finished run of several kinds, by name."""
+    store, folder = Store(tmp_path_factory.mktemp("gallery")), tmp_path_factory.mktemp("answers")
+    rows = [
+        {
+            **row,
+            "teacher_bad": 0.9 if row["label"] == "bad" else 0.2,
+            "teacher_good": 0.1 if row["label"] == "bad" else 0.8,
+        }
+        for row in made_rows(60)
+    ]
+    answers = write_csv(folder / "answers.csv", rows)
+    configs = {
+        "joint": config_of(reviews, "objective.mode=joint", "objective.temperature=1"),
+        "seeds": config_of(reviews, "training.seeds=3"),
+        "alone": config_of(reviews, "training.baseline=false"),
+        "file": config_of(answers, "teacher.kind=file"),
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("distill_core.events.Pace.due", lambda self: True)
+        found = {name: store.create_run(config, state="running") for name, config in configs.items()}
+        for run_id in found.values():
+            assert work(run_id, store) is not None
+    return store, found
+
+
+@pytest.fixture
+def shown(gallery: tuple[Store, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> tuple[Store, dict[str, str]]:
+    monkeypatch.setenv("DISTILL_HOME", str(gallery[0].home))
+    monkeypatch.chdir(ROOT)
+    st.cache_resource.clear()
+    executor_of(gallery[0])
+    return gallery
+
+
+def open_run(run_id: str, name: str = "train") -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.query_params["run"] = run_id
+    app.run()
+    if name != "train":
+        app.switch_page(f"pages/{name}.py").run()
+    assert not app.exception
+    return app
+
+
+def test_all_figures_of_a_finished_run_have_every_number(trained_home: Store) -> None:
+    (run_id,) = trained_home.run_ids()
+    result = trained_home.result(run_id)
+    assert result is not None
+    test, train = (frame.value for frame in open_page().dataframe[:2])
+    assert list(test.columns) == ["Teacher", "Student alone", "Student"]
+    low, high = result["student"]["test_interval"]
+    assert test["Student"]["95 % interval"] == f"{100 * low:.1f} to {100 * high:.1f} %"
+    assert test["Student"]["KL(student‖teacher)"] == f"{result['student']['kl']:.3f} nats"
+    assert test["Student"]["KL(teacher‖student)"] == f"{result['student']['kl_reverse']:.3f} nats"
+    assert test["Teacher"]["KL(teacher‖student)"] == "–"
+    assert test["Student alone"]["Macro F1"] == f"{100 * result['baseline']['macro_f1']:.1f} %"
+    assert train["Student"]["Accuracy"] == f"{100 * result['student']['train']['accuracy']:.1f} %"
+    assert train["Student"]["KL(student‖teacher)"] == f"{result['student']['train']['kl']:.3f} nats"
+
+
+def test_confusions_are_those_of_the_result(trained_home: Store) -> None:
+    (run_id,) = trained_home.run_ids()
+    result = trained_home.result(run_id)
+    assert result is not None
+    charts = [chart["data"][0] for chart in charts_of(open_page()) if chart["data"][0]["type"] == "heatmap"]
+    for chart, role in zip(charts, ("teacher", "baseline", "student"), strict=True):
+        assert chart["text"] == [[f"{count:,}" for count in row] for row in result[role]["confusion"]]
+        assert chart["x"] == chart["y"] == result["labels"]
+
+
+def test_a_joint_run_shows_the_losses_of_both_and_the_distance(shown: tuple[Store, dict[str, str]]) -> None:
+    app = open_run(shown[1]["joint"])
+    loss, accuracy = charts_of(app)[:2]
+    assert names_in(loss) == ["CE of the teacher", "CE of the student", "β·KL", "total"]
+    assert names_in(accuracy) == ["teacher", "student alone", "student"]
+    assert "Both learning" in text_of(app)
+
+
+def test_a_run_of_several_seeds_shows_their_spread(shown: tuple[Store, dict[str, str]]) -> None:
+    store, runs = shown
+    result = store.result(runs["seeds"])
+    assert result is not None
+    app = open_run(runs["seeds"])
+    charts = charts_of(app)
+    by_name = dict(zip(names_in(charts[1]), charts[1]["data"], strict=True))
+    epochs = [event for _, event in store.read_events(runs["seeds"])[0] if isinstance(event, Epoch)]
+    for name, role in (("student", "student"), ("student alone", "baseline")):
+        own = [epoch.accuracy for epoch in epochs if epoch.role == role and epoch.epoch == 1]
+        assert len(own) == 2
+        assert len(by_name[name]["error_y"]["array"]) == 4
+    (seeds,) = (chart for chart in charts if "student, each seed" in names_in(chart))
+    drawn = dict(zip(names_in(seeds), seeds["data"], strict=True))
+    assert drawn["student, each seed"]["y"] == result["seeds"]["student"]["values"]
+    assert drawn["student alone, mean"]["error_y"]["array"] == [result["seeds"]["baseline"]["std"]]
+    assert "of 3 seeds" in text_of(app)
+
+
+def test_a_run_without_a_baseline_has_two_columns_and_no_claim(shown: tuple[Store, dict[str, str]]) -> None:
+    app = open_run(shown[1]["alone"])
+    assert list(app.dataframe[0].value.columns) == ["Teacher", "Student"]
+    assert "nobody can say whether the teacher helped" in text_of(app)
+
+
+def test_a_file_is_shown_without_size_and_time(shown: tuple[Store, dict[str, str]]) -> None:
+    table = open_run(shown[1]["file"]).dataframe[0].value
+    for row in ("Parameters", "Size", "Time a text"):
+        assert table["Teacher"][row] == "–"
+    assert table["Teacher"]["Architecture"] == "file"
+
+
+def test_compare_of_a_file_says_why_the_teacher_is_silent(shown: tuple[Store, dict[str, str]]) -> None:
+    app = open_run(shown[1]["file"], "compare")
+    app.text_area(key="compare.text").set_value("a bright film").run()
+    assert not app.exception
+    assert "The teacher of this run is a file" in app.info[0].value
+    (bars,) = charts_of(app)
+    assert bars["data"][0]["y"] == ["bad", "good"]
+    assert "Student" in text_of(app)
+    assert "nats" not in text_of(app)
+
+
+def test_compare_offers_texts_of_the_runs_own_classes(shown: tuple[Store, dict[str, str]]) -> None:
+    app = open_run(shown[1]["joint"], "compare")
+    labels = [item.label for item in app.button]
+    assert {"bad", "good"} <= set(labels)
+    button(app, "good").click().run()
+    assert not app.exception
+    assert app.text_area(key="compare.text").value in {row["text"] for row in made_rows(60) if row["label"] == "good"}
+    assert "lab-answer" in text_of(app)
+
+
+def test_a_run_can_be_taken_as_a_template(shown: tuple[Store, dict[str, str]]) -> None:
+    store, runs = shown
+    app = open_run(runs["file"])
+    assert app.sidebar.selectbox(key="train.source").value == "csv"
+    assert app.sidebar.text_input(key="train.data.path").value == store.config(runs["file"]).data.path
+    assert app.session_state["train.teacher.kind"] == "file"
+
+
+@pytest.mark.parametrize("name", ["joint", "seeds", "file"])
+def test_runs_lists_models_and_opens_any_kind_of_run(shown: tuple[Store, dict[str, str]], name: str) -> None:
+    app = open_page("runs")
+    table = app.dataframe[0].value
+    assert table["Models"].tolist() == ["a file → XS", "XS → XS", "XS → XS", "XS → XS"]
+    row = table["Run"].tolist().index(short(shown[1][name]))
+    app.session_state["runs.table"] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+    app.run()
+    assert not app.exception
+
+
+# Data
+
+
+def test_data_shows_what_the_film_reviews_look_like(read_home: Store) -> None:
+    app = open_page("data")
+    profile = Profile.read(next((read_home.home / "tokens").iterdir()))
+    counts = {metric.label: metric.value for metric in app.metric}
+    train = 400  # of the preset that read them
+    assert counts["Texts for training"] in (f"{profile.texts['train']:,}", "10,219")
+    assert set(counts) == {"Texts for training", "Texts for validation", "Texts for testing", "Texts without labels"}
+    assert train
+    shown = text_of(app)
+    assert "2 classes" in shown
+    assert "**Left out:**" in shown
+    assert "duplicate text" in shown
+    bars, lengths, unknown = charts_of(app)
+    assert bars["data"][0]["x"] == ["fresh", "rotten"]
+    assert sum(bars["data"][0]["y"]) == int(counts["Texts for training"].replace(",", ""))
+    assert sum(lengths["data"][0]["y"]) == sum(bars["data"][0]["y"])
+    assert unknown["data"][0]["y"] == sorted(unknown["data"][0]["y"], reverse=True)
+    assert app.selectbox(key="data.class").options == ["fresh", "rotten"]
+
+
+def test_data_shows_examples_of_the_chosen_class(home: Store, reviews: Path) -> None:
+    app = open_file("data", reviews)
+    for label in ("bad", "good"):
+        app.selectbox(key="data.class").set_value(label).run()
+        (listing,) = (str(item.proto.body) for item in app.get("html") if "lab-examples" in str(item.proto.body))
+        texts = {row["text"] for row in made_rows(60) if row["label"] == label}
+        found = listing.removeprefix('<ul class="lab-examples"><li>').removesuffix("</li></ul>").split("</li><li>")
+        assert len(found) == 5
+        assert set(found) <= texts
+
+
+def open_file(name: str, file: Path) -> AppTest:
+    """A page on which a file has been chosen by its path."""
+    app = open_page(name)
+    app.sidebar.selectbox(key=f"{name}.source").set_value("csv").run()
+    app.sidebar.text_input(key=f"{name}.data.path").set_value(f"  {file} ").run()
+    assert not app.exception
+    return app
+
+
+def test_every_control_of_data_is_explained(read_home: Store, reviews: Path) -> None:
+    for app in (open_page("data"), open_file("data", reviews)):
+        assert [control.label for control in controls_of(app) if not control.help] == []
+
+
+def test_news_have_five_classes_on_train(read_home: Store) -> None:
+    app = open_page()
+    app.sidebar.selectbox(key="train.source").set_value("bbc_news").run(timeout=120)
+    assert not app.exception
+    profiles = [Profile.read(folder) for folder in (read_home.home / "tokens").iterdir()]
+    (news,) = (profile for profile in profiles if len(profile.labels) == 5)
+    expected = parameter_count(StudentConfig(), news.vocabulary, 5)
+    assert f"→ {expected / 1e6:.2f} M** parameters" in text_of(app)
+
+
+def test_a_file_of_ones_own_is_asked_for_where_it_is_entered(read_home: Store) -> None:
+    app = open_page()
+    app.sidebar.selectbox(key="train.source").set_value("csv").run()
+    assert not app.exception
+    (error,) = app.sidebar.error
+    assert error.value.startswith("data.path must be the path of a csv, tsv or jsonl file, got nothing")
+    assert button(app, "Start").disabled
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b\n1,2\n", ("data.text_column", "'a', 'b'")),
+        ("text,label\nfine,good\n", ("2 to 50 classes",)),
+        ('text,label\n"fine,good\n', ("line 2", "quotation mark")),
+        ("", ("got none",)),
+        (None, ("a file that exists", "check the path")),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "data"])
+def test_a_file_that_cannot_be_used_is_refused_where_it_is_entered(
+    read_home: Store, tmp_path: Path, content: str | None, words: tuple[str, ...], name: str
+) -> None:
+    file = tmp_path / "mine.csv"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    app = open_file(name, file)
+    (error,) = app.error
+    for word in words:
+        assert word in error.value
+    assert app.sidebar.text_input(key=f"{name}.data.path").value == str(file), "what was typed is still there"
+    if name == "train":
+        assert button(app, "Start").disabled
+
+
+def test_a_path_that_is_typed_leads_to_a_run(read_home: Store, reviews: Path) -> None:
+    app = open_file("train", reviews)
+    assert not app.sidebar.error
+    assert "In use: reviews.csv" in text_of(app)
+    app.session_state["train.teacher.size"] = "XS"
+    app.session_state["train.student.size"] = "XS"
+    app.run()
+    button(app, "Start").click().run()
+    assert not app.exception
+    (run_id,) = read_home.run_ids()
+    config = read_home.config(run_id)
+    assert (config.data.name, config.data.path) == ("csv", str(reviews))
+    assert button(app, "Cancel")
+
+
+@pytest.mark.parametrize("name", ["train", "data"])
+def test_a_file_that_is_uploaded_is_kept_and_used(read_home: Store, reviews: Path, name: str) -> None:
+    app = open_page(name)
+    app.sidebar.selectbox(key=f"{name}.source").set_value("csv").run()
+    upload = ("../../my reviews.csv", reviews.read_bytes(), "text/csv")
+    app.sidebar.get("file_uploader")[0].set_value(upload).run()
+    assert not app.exception
+    assert not app.error
+    (kept,) = (read_home.home / "uploads").iterdir()
+    assert kept.read_bytes() == reviews.read_bytes()
+    assert app.sidebar.text_input(key=f"{name}.data.path").value == str(kept)
+    assert "my reviews.csv" in text_of(app)
+
+
+def test_names_of_labels_are_read_and_shown(home: Store, tmp_path: Path) -> None:
+    rows = [{**row, "label": {"bad": "0", "good": "1"}[row["label"]]} for row in made_rows(60)]
+    app = open_file("data", write_csv(tmp_path / "numbers.csv", rows))
+    app.sidebar.text_input(key="data.labels").set_value("0 = negative, 1 = positive").run()
+    assert not app.exception
+    assert app.selectbox(key="data.class").options == ["negative", "positive"]
+    app.sidebar.text_input(key="data.labels").set_value("negative, 1 = positive").run()
+    assert "must read 0 = negative, 1 = positive" in app.sidebar.error[0].value
+    assert not app.exception
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_hostile_texts_and_labels_are_shown_as_text(home: Store, tmp_path: Path) -> None:
+    rows = [
+        {"text": f"{HOSTILE} </li></ul><script>alert({number})</script> =cmd|' /C calc'!A0 $x^2$", "label": label}
+        for label in (HOSTILE, "=1+1")
+        for number in range(30 * (label == "=1+1"), 30 + 30 * (label == "=1+1"))
+    ]
+    app = open_file("data", write_csv(tmp_path / "hostile.csv", rows))
+    assert app.selectbox(key="data.class").options == sorted([HOSTILE, "=1+1"])
+    bodies = [str(item.proto.body) for item in app.get("html")]
+    (listing,) = (body for body in bodies if "lab-examples" in body)
+    assert "<script" not in listing
+    assert "<img" not in listing
+    assert "&lt;script&gt;alert(" in listing
+    assert listing.count("<li>") == 5
+    assert "<img" not in "".join(bodies)
+    run_id = home.create_run(config_of(tmp_path / "hostile.csv", "training.epochs=1"), state="running")
+    assert work(run_id, home) is not None
+    compare = open_page("compare")
+    compare.text_area(key="compare.text").set_value(HOSTILE).run()
+    assert not compare.exception
+    assert "<img" not in "".join(str(item.proto.body) for item in compare.get("html"))
+
+
+def test_large_data_are_read_when_somebody_asks(home: Store) -> None:
+    app = open_page("data")
+    app.sidebar.selectbox(key="data.source").set_value("imdb").run()
+    assert not app.exception
+    assert "have not been read yet" in app.info[0].value
+    assert button(app, "Read them now")
+    app.switch_page("pages/train.py").run()
+    assert not app.exception
+    assert not button(app, "Start").disabled, "a run reads them by itself"
+
+
+def test_data_lead_on_to_train(read_home: Store) -> None:
+    app = open_page("data")
+    button(app, "Teach a model on these texts").click().run()
+    assert not app.exception
+    assert button(app, "Start the first run")
+
+
+def test_a_run_that_reads_its_data_shows_that_stage(home: Store, reviews: Path) -> None:
+    run_id = home.create_run(config_of(reviews), state="running")
+    with home.event_log(run_id) as emit:
+        emit(StageStarted("read", 1000))
+    home.end_run(run_id, RunFailed("the disk is full"))
+    app = open_page()
+    assert not app.exception
+    assert "<b>Pre-train</b>" not in text_of(app)

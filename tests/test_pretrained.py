@@ -478,3 +478,15 @@ def test_minilms_saved_shape_reads_the_same_word_pieces(minilm: Built, tmp_path:
 def test_a_saved_shape_that_is_gone_is_refused(tmp_path: Path, offline: None) -> None:
     with pytest.raises(ConfigError, match=r"teacher\.model must be"):
         rebuild(tmp_path / "gone", 2, 64)
+
+
+@pytest.mark.parametrize("weights", [b"", b"garbage" * 40, b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_spoiled_weights_are_refused_by_name(copied: Path, weights: bytes, offline: None) -> None:
+    (copied / "model.safetensors").write_bytes(weights)
+    assert str(copied) in refusal(str(copied))
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"model_type": "bert", "hidden_size": "x"}'])
+def test_a_configuration_of_the_wrong_kind_is_refused_by_name(copied: Path, content: str, offline: None) -> None:
+    (copied / "config.json").write_text(content)
+    assert str(copied) in refusal(str(copied))

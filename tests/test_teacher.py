@@ -449,7 +449,7 @@ def test_read_words_gives_the_pooled_states_of_each_word_by_itself_in_order(
 ) -> None:
     words = ["film", "a", "unheard", "dull", "zzz", "films"]
     rows = bert.pieces.encode_all(words)
-    vectors_VW = read_words(bert.model.eval(), EncodedTexts.without_labels(rows), context)
+    vectors_VW = read_words(bert.model.train(), EncodedTexts.without_labels(rows), context)
     assert vectors_VW.shape == (6, 16)
     assert not vectors_VW.requires_grad
     for row, vector_W in zip(rows, vectors_VW, strict=True):

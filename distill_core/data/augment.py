@@ -17,7 +17,7 @@ from distill_core.data.vocabulary import separate
 MASK = "[MASK]"
 """Stands for a hidden word."""
 MASKED_SHARE = 0.15
-SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)|(?<=[。！？])\s*(?=\S)")
 LONGER = 2.0
 """Unlabelled texts longer than this many times the training texts' mean are cut into sentences."""
 SHORTEST = 4

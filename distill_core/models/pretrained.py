@@ -123,6 +123,8 @@ def build(name: str, classes: int, max_tokens: int) -> tuple[TransformerClassifi
         encoder = transformers.AutoModel.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
+        if encoder.config.is_encoder_decoder or encoder.main_input_name != "input_ids":
+            raise ValueError(f"a {encoder.config.model_type} model is not a text encoder")
     return _assemble(encoder, tokenizer, classes, max_tokens)
 
 
@@ -145,8 +147,10 @@ def _assemble(encoder: Any, tokenizer: Any, classes: int, max_tokens: int) -> tu
     pieces = WordPieces(tokenizer, max_tokens)
     positions = getattr(encoder.config, "max_position_embeddings", None)
     if positions is not None:
+        table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)
         # RoBERTa and its kin count positions from the padding id on.
-        pieces.max_tokens = min(pieces.max_tokens, positions - (pieces.pad_id + 1 if pieces.pad_id else 0))
+        pieces.max_tokens = min(pieces.max_tokens, positions - (0 if padding is None else padding + 1))
     return TransformerClassifier(encoder, classes, pieces.pad_id), pieces
 
 
@@ -159,8 +163,8 @@ def _reading(name: str) -> Iterator[None]:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # a stranger's folder can be wrong in any way
+        reason = " ".join(str(error).split())[:240]
         offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ConfigError(
             f"teacher.model must be an encoder with safetensors that needs no code of its own, got {name!r}: "

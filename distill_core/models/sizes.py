@@ -114,6 +114,8 @@ def encoder_size(name: str) -> EncoderSize | None:
 def _size_in(file: Path) -> EncoderSize | None:
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if values["model_type"] not in ("bert", "roberta", "xlm-roberta", "camembert"):
+            return None
         width, inner = int(values["hidden_size"]), int(values["intermediate_size"])
         words = int(values["vocab_size"]) + int(values["max_position_embeddings"]) + int(values["type_vocab_size"])
         layer = 4 * width * (width + 1) + 2 * width * inner + inner + width + 4 * width

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from distill_core.data.batches import Batch, EncodedTexts, sorted_batches
 from distill_core.device import Compute
@@ -21,7 +21,7 @@ EVALUATION_BATCH = 256
 GRADIENT_NORM = 5.0
 """Gradients longer than this are shortened to it: recurrent networks now and then produce huge ones."""
 AVERAGE_DECAY = 0.999
-"""Part of the running average of weights that stays at each step."""
+"""Part of the running average of weights that stays at each step, once it has had some steps to gather."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,11 @@ def fit(
     return best
 
 
-_average = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
+@torch.no_grad()
+def _average(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+    """Moves the average towards the current weights; quickly at first, so that the start is soon forgotten."""
+    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
 
 
 def _rate(done: float, warmup: float) -> float:

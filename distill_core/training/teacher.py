@@ -190,6 +190,7 @@ def finetune_head(
     reading = sum(batch_count(part, EVALUATION_BATCH) for part in texts)
     steps = batch_count(train, config.batch_size)
     epochs = FROZEN_EPOCHS * config.epochs
+    model.eval()
     with context.stage("finetune", reading + epochs * steps) as outcome:
         tick = _Ticker("finetune", context)
         pooled = SampleLogits.of([(part, outputs_of(model.pool, part, context, tick=tick)) for part in texts])
@@ -239,6 +240,7 @@ def cache_logits(
 
 def read_words(model: TransformerClassifier, words: EncodedTexts, context: Context) -> Tensor:
     """What an encoder makes of each word read by itself, `[V, W]`, in the order of the words."""
+    model.eval()
     with context.stage("words", batch_count(words, EVALUATION_BATCH)):
         return outputs_of(model.pool, words, context, tick=_Ticker("words", context))
 
