@@ -541,14 +541,18 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
     "imdb": Preset(
-        "Long film reviews: an LSTM that first reads 25,000 reviews without labels teaches a smaller one.",
+        "Long film reviews: an LSTM reads 20,000 without labels, learns from 8,000 with, and teaches a small one.",
         RunConfig(
             data=DataConfig(
-                name="imdb", max_tokens=200, max_vocabulary=20_000, min_frequency=5, unlabelled_limit=25_000
+                name="imdb",
+                max_tokens=160,
+                max_vocabulary=20_000,
+                min_frequency=5,
+                train_limit=8_000,
+                unlabelled_limit=20_000,
             ),
             teacher=TeacherConfig(epochs=3),
             student=StudentConfig(size="L", dropout=0.3),
-            training=TrainingConfig(epochs=4, batch_size=128),
         ),
     ),
     "tiny": Preset(

@@ -60,12 +60,15 @@ def show(result: Mapping[str, Any], key: str) -> None:
     """
     models = {role: result[role] for role in ROLES if result[role]}
     st.markdown("**On the test texts**, which no model has seen")
-    st.dataframe(_table(models, ROWS))
+    st.dataframe(_table(models, ROWS), height="content")
     st.markdown(
         "**On the training texts**: how well the student copies what it was taught. Much better here than above means "
         "that it has learned by heart."
     )
-    st.dataframe(_table({role: entry["train"] for role, entry in models.items() if "train" in entry}, TRAIN_ROWS))
+    st.dataframe(
+        _table({role: entry["train"] for role, entry in models.items() if "train" in entry}, TRAIN_ROWS),
+        height="content",
+    )
     if result.get("seeds"):
         st.markdown("**By seed**: test accuracy from different starts")
         st.plotly_chart(_figures.seeds_figure(result), key=f"{key}.seeds", config=_figures.CHART_CONFIG)
