@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 import time
+from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
+
+from tests.runs import write_csv
 
 CHARTS = "document.querySelectorAll('.live-chart.js-plotly-plot')"
 POINTS = f"[...{CHARTS}].reduce((n, c) => n + c.data.reduce((m, t) => m + t.x.length, 0), 0)"
@@ -69,10 +73,10 @@ def test_strange_texts_are_answered_and_shown_as_text(page: Page, lab: str) -> N
     expect(page.get_by_text("Type a text")).to_be_visible()
     hostile = "<img src=x onerror=window.hacked=1> <script>window.hacked=1</script>"
     for text, words in (
-        (hostile, "words and signs that they read"),
-        ("zzqx wqzk", "know none of these words"),
-        ("很好看的电影 🎬", "know none of these words"),
-        ("film " * 20_000, "They read the first 256 of 20,000 words"),
+        (hostile, "words and signs that it reads"),
+        ("zzqx wqzk", "knows none of these words"),
+        ("很好看的电影 🎬", "knows none of these words"),
+        ("film " * 20_000, "It reads the first 256 of 20,000 words"),
     ):
         box.fill(text)
         page.get_by_role("button", name="Compare", exact=True).click()
@@ -90,7 +94,11 @@ def test_runs_opens_a_run_and_shows_its_charts_again(page: Page, lab: str) -> No
     expect(table).to_be_visible()
     table.click(position={"x": 20, "y": 52})
     expect(page.get_by_role("heading", name=re.compile("^Run "))).to_be_visible()
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(2)
+    expect(page.get_by_test_id("stPlotlyChart").nth(1)).to_be_visible()
+    page.get_by_text("All figures").click()
+    for heading in ("On the test texts", "On the training texts", "Right and wrong answers"):
+        expect(page.get_by_text(heading)).to_be_visible()
+    expect(page.locator(".stPlotlyChart .heatmaplayer .hm")).to_have_count(3)
 
 
 def test_zoom_stays_while_the_chart_grows_in_one_node(page: Page, lab: str) -> None:
@@ -116,7 +124,7 @@ def test_zoom_stays_while_the_chart_grows_in_one_node(page: Page, lab: str) -> N
 def test_page_answers_within_a_second_while_training_runs(page: Page, lab: str) -> None:
     open_train(page, lab)
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
-    caption = page.get_by_text(re.compile(r"^\d\.\d+ M parameters$")).first
+    caption = page.get_by_text(re.compile(r"^\d\.\d+ M → \d\.\d+ M parameters")).first
     waits = []
     for size in ("L", "S", "XL", "M", "L"):
         before = caption.text_content()
@@ -143,10 +151,90 @@ def test_a_second_browser_sees_the_run_and_cancel_ends_it_for_both(page: Page, b
     context.close()
 
 
+def choose(page: Page, control: str, option: str) -> None:
+    """Picks an option of a select box in the sidebar."""
+    sidebar = page.get_by_test_id("stSidebar")
+    sidebar.get_by_role("combobox", name=re.compile(control)).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_data_shows_what_the_texts_look_like(page: Page, lab: str) -> None:
+    open_train(page, lab)
+    page.get_by_role("link", name="Data").click()
+    expect(page.get_by_role("heading", name="Movie reviews")).to_be_visible()
+    expect(page.get_by_text("Class balance")).to_be_visible()
+    charts = page.get_by_test_id("stPlotlyChart")
+    expect(charts).to_have_count(3)
+    for index in range(3):
+        expect(charts.nth(index).locator(".main-svg").first).to_be_visible()
+    expect(charts.nth(0).locator(".xtick")).to_have_text(["fresh", "rotten"])
+    expect(page.get_by_text("Left out:")).to_be_visible()
+    expect(page.locator(".lab-examples li")).to_have_count(5)
+    page.get_by_role("button", name="Teach a model on these texts").click()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
+
+
+def test_a_file_in_chinese_goes_from_upload_to_verdict(page: Page, lab: str, tmp_path: Path) -> None:
+    words = {"好": ("精彩", "感动", "有趣", "喜欢"), "差": ("无聊", "失望", "乏味", "讨厌")}
+    rows = [
+        {"text": f"第{number}场：{thing}非常{word}。", "label": label}
+        for label, chosen in words.items()
+        for word in chosen
+        for number, thing in enumerate(("剧情", "演员", "画面", "音乐", "结局", "导演", "对白", "片名"))
+    ]
+    file = write_csv(tmp_path / "影评.csv", rows)
+    open_train(page, lab)
+    choose(page, "Data set", "Your own file")
+    expect(page.get_by_text("data.path must be the path of a csv, tsv or jsonl file")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(file)
+    expect(page.get_by_text("In use: 影评.csv")).to_be_visible()
+    expect(page.get_by_text("data.path must be")).to_have_count(0)
+    small_settings(page)
+    page.get_by_role("button", name="Start", exact=True).click()
+    verdict = page.get_by_text(re.compile(r"^(The student|The teacher is)")).first
+    expect(verdict).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name=re.compile("Compare teacher and student")).click()
+    page.get_by_role("button", name="好", exact=True).click()
+    expect(page.locator(".lab-answer")).to_have_count(2)
+    expect(page.locator(".lab-answer").first).to_have_text(re.compile(r"^[好差] \d+\.\d %$"))
+
+
+LOSSES = ("CE of the teacher", "CE of the student", "β·KL", "total")
+
+
+def test_the_article_shows_the_losses_of_both_models_live(page: Page, lab: str) -> None:
+    open_train(page, lab)
+    choose(page, "Start from a preset", "article")
+    choose(page, "Data set", "Movie reviews")
+    sidebar = page.get_by_test_id("stSidebar")
+    sidebar.get_by_text("More", exact=True).click()
+    sidebar.get_by_test_id("stButtonGroup").last.get_by_text("Data", exact=True).click()
+    few = sidebar.get_by_role("spinbutton", name="Training texts used")
+    few.fill("3000")
+    few.press("Enter")
+    small_settings(page)
+    page.wait_for_timeout(1000)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_text("Both learning: CE of each, β·KL and total")).to_be_visible(timeout=60_000)
+    names = json.dumps(LOSSES)
+    drawn = f"{CHARTS}[0].data.map(line => line.name)"
+    page.wait_for_function(f"JSON.stringify({drawn}) === JSON.stringify({names})")
+    page.wait_for_function(f"{CHARTS}[0].data.every(line => line.x.length > 12)", timeout=60_000)
+    lines = dict(zip(LOSSES, page.evaluate(f"{CHARTS}[0].data.map(line => [...line.y])"), strict=True))
+    for name in ("CE of the teacher", "CE of the student", "total"):
+        values = lines[name]
+        assert statistics.fmean(values[-4:]) < statistics.fmean(values[:4]), name
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("This run was cancelled")).to_be_visible()
+
+
 def test_every_page_fits_a_phone(browser: Browser, lab: str) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844})
     phone = context.new_page()
-    for path in ("", "compare", "runs"):
+    for path in ("", "data", "compare", "runs"):
         phone.goto(f"{lab}/{path}")
         expect(phone.locator(".lab-title").first).to_be_visible(timeout=30_000)
         overflow = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
