@@ -44,7 +44,7 @@ def loss_title(stage: str, config: RunConfig) -> str:
 def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go.Figure:
     """The losses of a stage, step by step (nats); the total in `ink`, the colour of text."""
     progress = history.progress.get(stage)
-    figure = _figure("step", "nats")
+    figure = _figure("step", "loss" if config.objective.divergence == "logit_mse" and stage == "distil" else "nats")
     if progress is None or not progress.curve:
         return _note(figure, "The first numbers are on their way")
     if stage in ("distil", "assistant"):
