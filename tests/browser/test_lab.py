@@ -114,11 +114,11 @@ def test_zoom_stays_while_the_chart_grows_in_one_node(page: Page, lab: str) -> N
     page.mouse.up()
     page.wait_for_function(f"{CHARTS}[0].layout.xaxis.range[1] < {whole} * 0.6")
     zoomed = page.evaluate(f"{CHARTS}[0].layout.xaxis.range")
-    page.evaluate(f"{CHARTS}[0].dataset.mark = 'same'")
+    page.evaluate(f"{CHARTS}[0]?.dataset.mark = 'same'")
     seen = page.evaluate(POINTS)
     page.wait_for_function(f"{POINTS} > {seen} + 30")
     assert page.evaluate(f"{CHARTS}[0].layout.xaxis.range") == zoomed
-    assert page.evaluate(f"{CHARTS}[0].dataset.mark") == "same"
+    assert page.evaluate(f"{CHARTS}[0]?.dataset.mark") == "same"
 
 
 def test_page_answers_within_a_second_while_training_runs(page: Page, lab: str) -> None:
@@ -219,10 +219,10 @@ def test_the_article_shows_the_losses_of_both_models_live(page: Page, lab: str) 
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text("Both learning: CE of each, β·KL and total")).to_be_visible(timeout=60_000)
     names = json.dumps(LOSSES)
-    drawn = f"{CHARTS}[0].data.map(line => line.name)"
+    drawn = f"{CHARTS}[0]?.data.map(line => line.name)"
     page.wait_for_function(f"JSON.stringify({drawn}) === JSON.stringify({names})")
-    page.wait_for_function(f"{CHARTS}[0].data.every(line => line.x.length > 12)", timeout=60_000)
-    lines = dict(zip(LOSSES, page.evaluate(f"{CHARTS}[0].data.map(line => [...line.y])"), strict=True))
+    page.wait_for_function(f"{CHARTS}[0]?.data.every(line => line.x.length > 12)", timeout=60_000)
+    lines = dict(zip(LOSSES, page.evaluate(f"{CHARTS}[0]?.data.map(line => [...line.y])"), strict=True))
     for name in ("CE of the teacher", "CE of the student", "total"):
         values = lines[name]
         assert statistics.fmean(values[-4:]) < statistics.fmean(values[:4]), name
