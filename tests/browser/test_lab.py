@@ -114,11 +114,11 @@ def test_zoom_stays_while_the_chart_grows_in_one_node(page: Page, lab: str) -> N
     page.mouse.up()
     page.wait_for_function(f"{CHARTS}[0].layout.xaxis.range[1] < {whole} * 0.6")
     zoomed = page.evaluate(f"{CHARTS}[0].layout.xaxis.range")
-    page.evaluate(f"{CHARTS}[0]?.dataset.mark = 'same'")
+    page.evaluate(f"{CHARTS}[0].dataset.mark = 'same'")
     seen = page.evaluate(POINTS)
     page.wait_for_function(f"{POINTS} > {seen} + 30")
     assert page.evaluate(f"{CHARTS}[0].layout.xaxis.range") == zoomed
-    assert page.evaluate(f"{CHARTS}[0]?.dataset.mark") == "same"
+    assert page.evaluate(f"{CHARTS}[0].dataset.mark") == "same"
 
 
 def test_page_answers_within_a_second_while_training_runs(page: Page, lab: str) -> None:
