@@ -39,7 +39,7 @@ def test_first_run_from_start_to_two_predictions(page: Page, lab: str) -> None:
     started = time.monotonic()
     page.wait_for_function(f"{POINTS} > 0")
     first_point = time.monotonic() - started
-    assert first_point < 10  # 3 s on a quiet machine; a test machine may be busy
+    assert first_point < 20  # 3 s on a quiet machine; a test machine may be busy
     seen = page.evaluate(POINTS)
     page.wait_for_function(f"{POINTS} > {seen}")
     expect(page).to_have_url(re.compile(r"run="))
@@ -54,7 +54,7 @@ def test_first_run_from_start_to_two_predictions(page: Page, lab: str) -> None:
 
     page.reload()
     expect(page.get_by_text(f"run {run[1]}")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"^(The student|The teacher is)")).first).to_be_visible(timeout=120_000)
+    expect(page.get_by_text(re.compile(r"^(The student|The teacher is)")).first).to_be_visible(timeout=300_000)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
     page.get_by_role("button", name=re.compile("Compare teacher and student")).click()
