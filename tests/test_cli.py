@@ -108,7 +108,7 @@ def test_events_name_every_stage_and_come_at_most_ten_a_second(home: Path, first
 
 
 def test_second_run_takes_teacher_from_the_cache_and_repeats_the_numbers(home: Path, first: dict[str, Any]) -> None:
-    second = last_json(core(home, "run", "--preset", "tiny", "--json"))
+    second = last_json(within(home, "run", "--preset", "tiny", "--json"))
     assert set(second["seconds"]) == {"baseline", "distil", "test"}
     assert timeless(second) == timeless(first)
 
@@ -200,7 +200,7 @@ def test_a_chinese_file_goes_from_its_rows_to_a_verdict(tmp_path: Path) -> None:
     columns = ("data.text_column=评论", "data.label_column=情感")
     learning = ("teacher.epochs=6", "teacher.learning_rate=0.02", "teacher.batch_size=8", "training.batch_size=8")
     arguments = (*on_file(chinese, *columns, *learning), "--preset", "tiny")
-    done = core(tmp_path / "home", "run", *arguments)
+    done = within(tmp_path / "home", "run", *arguments)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["teacher", "baseline", "student"]

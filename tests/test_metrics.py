@@ -316,3 +316,14 @@ def test_without_a_baseline_there_is_neither_gain_nor_test() -> None:
 
 def test_nothing_is_kept_of_a_teacher_that_is_never_right() -> None:
     assert compared([(16, 14)], teacher=0.0)["retention"] is None
+
+
+def test_equal_gains_over_seeds_are_no_proof_whatever_their_rounding() -> None:
+    labels_N = torch.zeros(100, dtype=torch.long)
+
+    def right(count: int) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0]] * count + [[0.0, 1.0]] * (100 - count))
+
+    logits = [{"student": right(s), "baseline": right(b)} for s, b in ((80, 75), (82, 77), (71, 66))]
+    entries = {role: {"test_accuracy": 0.8} for role in ("teacher", "student", "baseline")}
+    assert comparison(entries, logits, labels_N)["seeds"]["p_value"] is None

@@ -317,6 +317,20 @@ def test_an_lstm_lends_the_vectors_that_it_has_learned(home: Store, file: Path) 
     assert len(teaching.words) == len(job.data.vocabulary)
 
 
+def test_an_encoder_reads_each_word_by_itself(home: Store, file: Path, bert: Path) -> None:
+    config = config_of(file, "teacher.kind=pretrained", f"teacher.model={bert}", "student.word_vectors=teacher")
+    job, teaching, _ = taught(home, config)
+    assert teaching.folder is not None
+    teacher = teachers.saved(job, teaching.folder)
+    pool: Any = teacher.model.eval()
+    assert teaching.words is not None
+    for row in (2, 5, len(job.data.vocabulary) - 1):
+        ids = torch.tensor([teacher.encode(job.data.vocabulary.tokens[row])])
+        with torch.no_grad():
+            expected = pool.pool(ids, torch.tensor([ids.shape[1]]))[0]
+        assert torch.allclose(teaching.words[row], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["lstm", "pretrained"])
 def test_words_are_read_once_for_each_teacher(store: Store, file: Path, bert: Path, kind: str) -> None:
     config = config_of(file, f"teacher.kind={kind}", f"teacher.model={bert}", "student.word_vectors=teacher")

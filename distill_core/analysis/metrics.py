@@ -135,7 +135,8 @@ def _by_seed(students: Sequence[float], baselines: Sequence[float]) -> dict[str,
         from scipy.stats import ttest_rel
 
         gains = [student - baseline for student, baseline in zip(students, baselines, strict=True)]
-        same = len(set(gains)) == 1  # a test of differences without spread is not defined
+        # A test of differences without spread is not defined; rounding alone makes none.
+        same = all(math.isclose(gain, gains[0], abs_tol=1e-9) for gain in gains)
         summary |= {
             "baseline": _spread(baselines),
             "gain": _spread(gains),
