@@ -23,6 +23,8 @@ page = st.navigation(
     position="top",
 )
 st.session_state["page"] = page.url_path or "train"
+if "entered" in st.session_state:
+    st.switch_page(st.session_state.pop("entered"))
 try:
     page.run()
 except DistillError as error:

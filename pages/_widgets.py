@@ -55,6 +55,18 @@ STATUS_WORDS = {
 }
 
 
+def enter_by_router(page: str) -> None:
+    """Sends a page, named by its file, through `app.py` where Streamlit has run it by itself.
+
+    Until `st.navigation` has been called once in a server, Streamlit takes a folder `pages/` for its older kind of
+    many-page app, and a first request to any address but the root runs that page's file alone.
+    """
+    if "page" not in st.session_state:
+        st.session_state["entered"] = page
+        st.navigation([st.Page(lambda: None, title="Distill Lab")], position="hidden")
+        st.rerun()
+
+
 def store() -> Store:
     """The home folder that the lab works on."""
     return Store()

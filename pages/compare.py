@@ -155,6 +155,7 @@ def _reading(predictor: Predictor, text: str) -> None:
         st.caption(f"It reads the first {read:,} of {total:,} words and signs.")
 
 
+_widgets.enter_by_router("pages/compare.py")
 _widgets.title("Compare teacher and student")
 finished = _widgets.finished_runs()
 if not finished:

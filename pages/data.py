@@ -84,6 +84,7 @@ def table(profile: Profile) -> None:
     st.dataframe(counts)
 
 
+_widgets.enter_by_router("pages/data.py")
 with st.sidebar:
     _data_controls.choose_data()
     with st.expander("How it is read", expanded=True):

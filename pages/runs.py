@@ -152,6 +152,7 @@ def overview() -> None:
         st.caption("Choose a run by the box at its left to see its charts again.")
 
 
+_widgets.enter_by_router("pages/runs.py")
 _widgets.title("Runs")
 known = _widgets.store().run_ids()
 if not known:

@@ -319,6 +319,7 @@ def outcome(status: Status) -> None:
         st.error(f"This run failed: {status.error or 'it left no message'}")
 
 
+_widgets.enter_by_router("pages/train.py")
 with st.sidebar:
     settings()
 shown = _widgets.chosen_run()
