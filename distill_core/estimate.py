@@ -55,8 +55,11 @@ def teacher_is_cached(config: RunConfig, store: Store) -> bool:
 def _cached_stages(config: RunConfig, store: Store) -> set[str]:
     """The stages whose outcome lies in the home folder."""
     folder, cached = store.data_folder, set[str]()
-    if store.cached("tokens", keys.data_key(config, folder)):
-        cached.add("read")
+    try:
+        if store.cached("tokens", keys.data_key(config, folder)):
+            cached.add("read")
+    except DistillError:  # the file of a past run may be gone
+        return cached
     precisions = ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
     for precision in precisions:
         if store.cached("teachers", keys.teacher_key(config, precision, folder)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def teacher_key(config: RunConfig, precision: str, folder: Path) -> str:
             data_key(config, folder),
             config.training.seed,
             config.teacher.model_dump(mode="json"),
+            _own_encoder(config),
             precision,
             version("torch"),
             code_version("models", "training"),
@@ -42,8 +45,28 @@ def words_key(config: RunConfig, precision: str, folder: Path) -> str:
     return digest([teacher_key(config, precision, folder), "words"])
 
 
+def _own_encoder(config: RunConfig) -> list[tuple[str, int, int]]:
+    """The files of a pre-trained encoder that lies in a folder, by name, size and time; nothing for other teachers."""
+    folder = Path(config.teacher.model)
+    if config.teacher.kind != "pretrained" or not folder.is_dir():
+        return []
+    return _stamps(file for file in folder.iterdir() if file.is_file())
+
+
+def _stamps(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    found = [(str(file), file.stat()) for file in sorted(files)]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
 def code_version(*packages: str) -> str:
     """Hash of the source text of some of our packages, so that what old code computed is not taken for new."""
     folder = Path(__file__).parent
-    files = sorted(file for package in packages for file in (folder / package).glob("*.py"))
-    return digest([[str(file.relative_to(folder)), file.read_text(encoding="utf-8")] for file in files])
+    files = [file for package in packages for file in (folder / package).glob("*.py")]
+    return _digest_of(folder, tuple(_stamps(files)))
+
+
+@lru_cache(maxsize=16)
+def _digest_of(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash of the text of files, read again only once one of them has changed: pages ask at every look."""
+    texts = [(Path(name).relative_to(folder).as_posix(), Path(name).read_text(encoding="utf-8")) for name, *_ in stamps]
+    return digest(texts)

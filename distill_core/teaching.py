@@ -6,6 +6,7 @@ teacher, and every cell of a sweep, starts at the student.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,13 +222,16 @@ def _with_words(job: Job, teaching: Teaching) -> Teaching:
         return replace(teaching, words=_glove_vectors(job))
     assert teaching.folder is not None
     key = keys.words_key(job.config, job.context.compute.precision, job.store.data_folder)
-    folder = job.store.cached("words", key)
+    folder, seconds = job.store.cached("words", key), dict[str, float]()
     if folder is None:
+        started = time.perf_counter()
         words = teachers.word_vectors(teachers.saved(job, teaching.folder), job)
+        seconds["words"] = time.perf_counter() - started
         folder = job.store.publish("words", key, lambda path: save_file({"words": words}, path / "words.safetensors"))
     else:
         _report_cached(job, "words")
-    return replace(teaching, words=load_file(folder / "words.safetensors")["words"])
+    words = load_file(folder / "words.safetensors")["words"]
+    return replace(teaching, words=words, seconds=teaching.seconds | seconds)
 
 
 def _glove_vectors(job: Job) -> Tensor:

@@ -206,23 +206,24 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
     """Texts by true class (rows) and answer (columns), darker for more of a row."""
     shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
     names = [label if len(label) <= 18 else f"{label[:17]}…" for label in labels]
+    # Places on the axes are numbers, since two long names may look alike once they are cut.
+    axis = {"tickvals": list(range(len(labels))), "ticktext": names, "fixedrange": True, "automargin": True}
     figure = go.Figure(
         go.Heatmap(
             z=shares,
-            x=names,
-            y=names,
             text=[[f"{count:,}" for count in row] for row in confusion],
             texttemplate="%{text}" if len(labels) <= 12 else None,
+            customdata=[[f"true {true}, answered {answered}" for answered in labels] for true in labels],
             colorscale=[[0, "rgba(127,127,127,0.08)"], [1, COLOURS[role]]],
             zmin=0,
             zmax=1,
             showscale=False,
-            hovertemplate="true %{y}, answered %{x}: %{text}<extra></extra>",
+            hovertemplate="%{customdata}: %{text}<extra></extra>",
         )
     )
     figure.update_layout(height=min(150 + 34 * len(labels), 640), margin={"l": 10, "r": 10, "t": 10, "b": 10})
-    figure.update_xaxes(title={"text": "answered"}, fixedrange=True, automargin=True, type="category")
-    figure.update_yaxes(title={"text": "true"}, autorange="reversed", fixedrange=True, automargin=True, type="category")
+    figure.update_xaxes(title={"text": "answered"}, **axis)
+    figure.update_yaxes(title={"text": "true"}, autorange="reversed", **axis)
     return figure
 
 

@@ -99,14 +99,17 @@ def read_profile(config: RunConfig) -> Profile:
     """The same, reading and tokenising the data set first where nobody has; shows how far that is."""
     profile = known_profile(config)
     if profile is None:
-        bar = st.progress(0.0, text="Reading the texts")
-        # A click ends this script, and the reading with it, at the next report of progress.
-        if st.button("Cancel", key="data.cancel", on_click=forget_data):
-            st.stop()
+        place = st.empty()
+        with place.container():
+            bar = st.progress(0.0, text="Reading the texts")
+            # A click ends this script, and the reading with it, at the next report of progress.
+            st.button("Cancel", key="data.cancel", on_click=forget_data)
         from distill_core import teaching
 
         teaching.prepare_data(config, store(), progress=lambda words, part: bar.progress(min(part, 1.0), text=words))
-        st.rerun()
+        place.empty()
+        profile = known_profile(config)
+        assert profile is not None
     return profile
 
 
@@ -282,11 +285,9 @@ def number(section: str, name: str, *, step: float, format: str | None = None, w
 def text(section: str, name: str, *, placeholder: str = "") -> None:
     """A short text; empty where the field may be left out."""
     info = _field(section, name)
-    optional = getattr(getattr(RunConfig(), section), name) is None
     key = _remember(section, name)
     st.session_state[key] = st.session_state[key] or ""
     st.text_input(info.title, help=info.description, placeholder=placeholder, key=key, on_change=strip, args=(key,))
-    _draft()[f"{section}.{name}"] = st.session_state[key] or (None if optional else "")
 
 
 def strip(key: str) -> None:
@@ -314,10 +315,21 @@ def drafted_parts() -> RunConfig:
 
 def _drafted_values() -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = RunConfig().model_dump(mode="json")
+    _take_from_controls(values)
     for path, value in _draft().items():
         section, name = path.split(".")
         values[section][name] = value
     return values
+
+
+def _take_from_controls(defaults: dict[str, dict[str, Any]]) -> None:
+    """Updates the draft from controls further down the page, which this run of the script has yet to draw."""
+    for section, fields in defaults.items():
+        for name, default in fields.items():
+            key = key_of(f"{section}.{name}")
+            if key in st.session_state:
+                value = st.session_state[key]
+                _draft()[f"{section}.{name}"] = None if value == "" and default is None else value
 
 
 def draft(section: str, name: str, value: object) -> None:

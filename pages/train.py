@@ -37,8 +37,8 @@ DISTANCES = {
 VECTORS = {"random": "random", "teacher": "from the teacher", "glove": "GloVe"}
 
 
-def settings() -> None:
-    """The sidebar: what to train, and Start."""
+def settings() -> bool:
+    """The sidebar: what to train, and Start; returns whether it can be started."""
     _widgets.choose_preset()
     _data_controls.choose_data()
     profile, problem = _profile()
@@ -58,7 +58,7 @@ def settings() -> None:
             key="train.more",
         )
         MORE[section]()
-    _start(profile, problem)
+    return _start(profile, problem)
 
 
 def _choose_model(role: Literal["teacher", "student"], kinds: Mapping[str, str], vocabulary: int, classes: int) -> None:
@@ -156,7 +156,7 @@ def _parameters(role: str, vocabulary: int, classes: int) -> dict[str, int]:
     return {size: parameter_count(section.model_copy(update={"size": size}), vocabulary, classes) for size in table}
 
 
-def _start(profile: Profile | None, problem: str) -> None:
+def _start(profile: Profile | None, problem: str) -> bool:
     config = None
     try:
         config = _widgets.drafted_config()
@@ -172,6 +172,7 @@ def _start(profile: Profile | None, problem: str) -> None:
     if pressed and config is not None:
         _widgets.choose_run(_widgets.executor().submit(config))
         st.rerun()
+    return ready
 
 
 def _outlook(config: RunConfig, profile: Profile | None) -> str:
@@ -188,7 +189,7 @@ def _outlook(config: RunConfig, profile: Profile | None) -> str:
     return f"**{large} → {small}** parameters  \nabout **{_widgets.duration(expected)}**{ready}"
 
 
-def welcome() -> None:
+def welcome(ready: bool) -> None:
     """What the lab does, before anything has been trained."""
     _widgets.title("Teach a small model")
     st.markdown(
@@ -200,19 +201,13 @@ def welcome() -> None:
     _widgets.stage_line(History(), stages_of(_widgets.drafted_parts()), over=False)
     with st.container(horizontal_alignment="center"):
         st.space("small")
-        if st.button("Start the first run", type="primary", icon=":material/play_arrow:", key="train.first"):
-            _start_drafted()
+        first = st.button(
+            "Start the first run", type="primary", icon=":material/play_arrow:", key="train.first", disabled=not ready
+        )
+        if first:
+            _widgets.choose_run(_widgets.executor().submit(_widgets.drafted_config()))
+            st.rerun()
         st.caption("The choices in the sidebar decide what is trained. These are good ones to begin with.")
-
-
-def _start_drafted() -> None:
-    try:
-        config = _widgets.drafted_config()
-    except DistillError as error:
-        st.error(str(error))
-        return
-    _widgets.choose_run(_widgets.executor().submit(config))
-    st.rerun()
 
 
 def watch(run_id: str) -> None:
@@ -321,10 +316,10 @@ def outcome(status: Status) -> None:
 
 _widgets.enter_by_router("pages/train.py")
 with st.sidebar:
-    settings()
+    startable = settings()
 shown = _widgets.chosen_run()
 if shown is None:
-    welcome()
+    welcome(startable)
 elif _widgets.store().status(shown).over:
     watch(shown)
 else:

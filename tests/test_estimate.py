@@ -411,3 +411,10 @@ def test_stages_to_come_are_as_slow_as_those_that_are_over() -> None:
 def test_stages_that_a_run_leaves_out_are_not_waited_for() -> None:
     expected = {stage: EXPECTED[stage] for stage in ("finetune", "cache", "distil", "test")}
     assert remaining(history_of(*finished(*expected)), expected) == (1.0, 0.0)
+
+
+def test_a_run_whose_file_is_gone_is_still_estimated(tmp_path: Path) -> None:
+    config = load("tiny", settings=["data.name=csv", f"data.path={tmp_path / 'gone.csv'}"])
+    expected = seconds_by_stage(config, None, Store(tmp_path / "home"))
+    assert set(expected) == set(stages_of(config))
+    assert all(seconds > 0 for seconds in expected.values())

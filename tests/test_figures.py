@@ -225,7 +225,9 @@ def test_confusion_shades_a_row_by_its_share_and_writes_its_counts() -> None:
     (heat,) = figure.data
     assert [list(row) for row in heat.z] == [[0.75, 0.25], [0, 0]]
     assert [list(row) for row in heat.text] == [["30", "10"], ["0", "0"]]
-    assert (list(heat.x), list(heat.y)) == (["bad", "good"], ["bad", "good"])
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert (list(axis.tickvals), list(axis.ticktext)) == ([0, 1], ["bad", "good"])
+    assert list(heat.customdata[0]) == ["true bad, answered bad", "true bad, answered good"]
     assert heat.colorscale[1][1] == STUDENT
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("answered", "true")
 
@@ -239,7 +241,7 @@ def test_counts_are_written_into_a_confusion_of_few_classes(classes: int, writte
 
 def test_labels_that_are_numbers_stay_labels() -> None:
     figure = confusion_figure([[1, 0], [0, 1]], ["0", "1"], "baseline")
-    assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("category", "category")
+    assert list(figure.layout.xaxis.ticktext) == list(figure.layout.yaxis.ticktext) == ["0", "1"]
     counts = {split: [1, 2] for split in ("train", "val", "test")}
     assert counts_figure(counts, ["0", "1"]).layout.xaxis.type == "category"
 
@@ -285,3 +287,16 @@ def test_probabilities_are_bars_in_the_order_of_the_labels() -> None:
     assert list(bars.text) == ["25.0 %", "75.0 %"]
     assert bars.marker.color == TEACHER
     assert figure.layout.yaxis.autorange == "reversed"
+
+
+def test_classes_that_begin_alike_stay_apart_in_the_confusion_matrix() -> None:
+    labels = ["strongly positive review", "strongly positive remark", "neutral"]
+    figure = _figures.confusion_figure([[3, 1, 0], [0, 4, 1], [2, 0, 5]], labels, "student")
+    assert len(set(figure.layout.xaxis.tickvals)) == 3
+    assert figure.data[0].x is None
+    assert [list(row) for row in figure.data[0].text] == [
+        ["3", "1", "0"],
+        ["0", "4", "1"],
+        ["2", "0", "5"],
+    ]
+    assert "strongly positive remark" in figure.data[0].customdata[1][0]

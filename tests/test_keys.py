@@ -261,3 +261,14 @@ def test_another_student_hears_the_same_about_texts_and_words(setting: str) -> N
 def test_no_two_kinds_of_cached_things_share_a_key() -> None:
     config = RunConfig()
     assert len({data_key(config), teacher_key(config), transfer_key(config), words_key(config)}) == 4
+
+
+def test_an_encoder_in_a_folder_is_known_by_its_content_too(tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "model.safetensors").write_bytes(b"first")
+    config = load(settings=["teacher.kind=pretrained", f"teacher.model={encoder}"])
+    before = keys.teacher_key(config, "float32", tmp_path)
+    assert keys.teacher_key(config, "float32", tmp_path) == before
+    (encoder / "model.safetensors").write_bytes(b"second")
+    assert keys.teacher_key(config, "float32", tmp_path) != before

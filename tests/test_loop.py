@@ -520,3 +520,14 @@ def test_validation_score_is_accuracy_and_mean_cross_entropy(context: Context) -
     expected = F.cross_entropy(torch.tensor([[0.0, 2.0], [1, 0], [0, 2], [1, 0]]), torch.tensor([1, 0, 0, 0]))
     assert reached.value == reached.accuracy == 0.75
     assert reached.ce == pytest.approx(float(expected))
+
+
+def test_a_training_shorter_than_the_pace_still_reports_its_losses_once(
+    context: Context, reported: list[Event]
+) -> None:
+    slow = Pace(1000.0)
+    assert slow.due()
+    Lesson(replace(context, pace=slow)).run()
+    steps = [event for event in reported if isinstance(event, Step)]
+    assert [step.step for step in steps] == [12]
+    assert steps[0].loss is not None

@@ -330,12 +330,29 @@ def test_failed_run_shows_its_error_on_train(home: Store) -> None:
     assert "the disk is full" in app.error[0].value
 
 
-def test_an_address_that_names_no_run_is_answered(read_home: Store) -> None:
+def test_an_address_that_names_no_run_is_answered(home: Store) -> None:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     app.query_params["run"] = "nonsense"
     app.run()
     assert not app.exception
     assert "nonsense" in app.warning[0].value
+
+
+def test_a_data_setting_counts_in_the_run_of_the_script_that_changes_it(read_home: Store) -> None:
+    app = more(open_page(), "Data")
+    app.sidebar.number_input(key="train.data.max_tokens").set_value(32)
+    button(app, "Start").click().run()
+    assert not app.exception
+    (run_id,) = read_home.run_ids()
+    assert read_home.config(run_id).data.max_tokens == 32
+
+
+def test_no_button_starts_a_run_on_data_that_cannot_be_used(home: Store) -> None:
+    app = open_page()
+    app.sidebar.selectbox(key="train.source").set_value("csv").run()
+    assert button(app, "Start").disabled
+    assert button(app, "Start the first run").disabled
+    assert home.run_ids() == []
 
 
 # All figures
@@ -413,10 +430,11 @@ def test_confusions_are_those_of_the_result(trained_home: Store) -> None:
     (run_id,) = trained_home.run_ids()
     result = trained_home.result(run_id)
     assert result is not None
-    charts = [chart["data"][0] for chart in charts_of(open_page()) if chart["data"][0]["type"] == "heatmap"]
+    charts = [chart for chart in charts_of(open_page()) if chart["data"][0]["type"] == "heatmap"]
     for chart, role in zip(charts, ("teacher", "baseline", "student"), strict=True):
-        assert chart["text"] == [[f"{count:,}" for count in row] for row in result[role]["confusion"]]
-        assert chart["x"] == chart["y"] == result["labels"]
+        assert chart["data"][0]["text"] == [[f"{count:,}" for count in row] for row in result[role]["confusion"]]
+        for axis in ("xaxis", "yaxis"):
+            assert chart["layout"][axis]["ticktext"] == result["labels"]
 
 
 def test_a_joint_run_shows_the_losses_of_both_and_the_distance(shown: tuple[Store, dict[str, str]]) -> None:

@@ -96,7 +96,7 @@ def test_split(store: Store, config: RunConfig) -> sources.Split:
     return sources.load(config.data, store.data_folder).test
 
 
-test_split.__test__ = False  # type: ignore[attr-defined]
+test_split.__test__ = False
 
 
 def saved_logits(store: Store, finished: Finished) -> dict[str, Tensor]:

@@ -458,7 +458,6 @@ def test_no_path_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None
         assert "data.path must be a file that exists" in refusal(DataConfig(name="csv", path=str(tmp_path / name)))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     assert "must be a file that exists" in refusal(DataConfig(name="csv", path=str(tmp_path / "pipe.csv")))

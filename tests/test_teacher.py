@@ -423,7 +423,7 @@ def test_finetune_head_never_mixes_up_features_and_labels(bert: Encoded, context
         named_B = (tokens_BT[:, 0] % 2).float() * 2 - 1
         return torch.stack([named_B] * 16, dim=1)
 
-    bert.model.pool = pool  # type: ignore[method-assign]
+    bert.model.pool = pool
     ids = list(range(500, 540))
     texts = EncodedTexts.of(
         ids[::-1], [[number] * (1 + number % 5) for number in ids[::-1]], [n % 2 for n in ids[::-1]]

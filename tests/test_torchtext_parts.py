@@ -21,7 +21,7 @@ def put(file: Path, vectors: dict[str, list[float]] | None = None, more: Sequenc
 
 
 def plain(found: dict[str, object]) -> dict[str, list[float]]:
-    return {word: row.tolist() for word, row in found.items()}  # type: ignore[attr-defined]
+    return {word: row.tolist() for word, row in found.items()}
 
 
 def test_imdb_comes_from_where_it_is_published() -> None:

@@ -169,7 +169,7 @@ def _reading(name: str) -> Iterator[None]:
         raise ConfigError(
             f"teacher.model must be an encoder with safetensors that needs no code of its own, got {name!r}: "
             f"{reason}{offline}; try {MINILM}, which needs no network"
-        ) from None
+        ) from error
     finally:
         transformers.utils.logging.set_verbosity(verbosity)
         if bars:

@@ -112,7 +112,7 @@ def fit(
     total = epochs * steps_per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total, warmup))
     averaged = AveragedModel(model, multi_avg_fn=_average) if average else None
-    meter, step = _Meter(), 0
+    meter, step, spoke = _Meter(), 0, False
     best: Score | None = None
     best_weights: dict[str, Tensor] = {}
     for epoch in range(1, epochs + 1):
@@ -128,8 +128,10 @@ def fit(
                 averaged.update_parameters(model)
             step += 1
             meter.add(terms, len(batch))
-            if context.pace.due():
+            # A training shorter than the pace still says something at its end.
+            if context.pace.due() or (step == total and not spoke):
                 context.emit(meter.read(stage, first_step + step, float(schedule.get_last_lr()[0])))
+                spoke = True
             schedule.step()
         model.eval()
         with _weights_of(averaged, model):

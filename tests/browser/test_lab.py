@@ -8,8 +8,10 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import served
 from tests.runs import write_csv
 
 CHARTS = "document.querySelectorAll('.live-chart.js-plotly-plot')"
@@ -240,3 +242,13 @@ def test_every_page_fits_a_phone(browser: Browser, lab: str) -> None:
         overflow = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, path
     context.close()
+
+
+@pytest.mark.parametrize(("path", "heading"), [("data", "Movie reviews"), ("runs", "Runs")])
+def test_any_page_may_be_the_first_that_a_server_shows(page: Page, tmp_path: Path, path: str, heading: str) -> None:
+    with served(tmp_path) as address:
+        page.goto(f"{address}/{path}")
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        expect(page).to_have_url(re.compile(f"/{path}"))
+        expect(page.get_by_role("link", name="Compare")).to_be_visible()
+        expect(page.get_by_role("link", name="figures")).to_have_count(0)
