@@ -210,9 +210,9 @@ def welcome(ready: bool) -> None:
         st.caption("The choices in the sidebar decide what is trained. These are good ones to begin with.")
 
 
-def watch(run_id: str) -> None:
-    """One run, live while it works; ends with a rerun of the page."""
-    status = _widgets.store().status(run_id)
+def watch(status: Status) -> None:
+    """One run: how far it is, its charts and, once it is over, how it ended."""
+    run_id = status.run_id
     history = _widgets.history_of(run_id)
     config = _widgets.store().config(run_id)
     _widgets.title("Teach a small model", _widgets.run_note(status, history))
@@ -226,10 +226,11 @@ def watch(run_id: str) -> None:
 
 
 def watch_live(run_id: str) -> None:
-    """The fragment that polls a run that is not over."""
-    watch(run_id)
-    if _widgets.store().status(run_id).over:
+    """The fragment that polls a run that is not over; the page itself draws the end, whose buttons stay."""
+    status = _widgets.store().status(run_id)
+    if status.over:
         st.rerun()
+    watch(status)
 
 
 def progress_row(status: Status, history: History, config: RunConfig) -> None:
@@ -320,7 +321,7 @@ with st.sidebar:
 shown = _widgets.chosen_run()
 if shown is None:
     welcome(startable)
-elif _widgets.store().status(shown).over:
-    watch(shown)
+elif (status := _widgets.store().status(shown)).over:
+    watch(status)
 else:
     st.fragment(watch_live, run_every=POLL_SECONDS, key="train.live")(shown)

@@ -389,14 +389,10 @@ def test_a_frozen_encoder_learns_its_last_layer_alone(home: Store, file: Path, b
     assert_saved_models_are_those_of_the_result(home, finished)
 
 
-def test_a_run_with_an_encoder_repeats_its_numbers_once_the_encoder_is_gone(
+def test_a_second_run_with_an_encoder_finds_its_teacher_and_repeats_its_numbers(
     of_encoder: Finished, home: Store, file: Path, bert: Path
 ) -> None:
-    away = bert.rename(bert.with_name("moved away"))
-    try:
-        again = run(home, of_bert(file, bert))
-    finally:
-        away.rename(bert)
+    again = run(home, of_bert(file, bert))
     assert stages_found(again.events) == ["finetune", "cache"]
     assert {role: timeless(again.result[role]) for role in ROLES} == {
         role: timeless(of_encoder.result[role]) for role in ROLES
