@@ -212,7 +212,8 @@ class TeacherConfig(ModelConfig):
         ge=4,
         le=8192,
         title="Longest text for the encoder",
-        description="Word pieces after which a pre-trained teacher stops reading. Time grows with it.",
+        description="Word pieces that a pre-trained teacher reads of a text. Of a longer one it reads the beginning "
+        "and the end, half each (Sun et al. 2019). Time grows with it.",
         json_schema_extra=_hint("try 256"),
     )
     pretrain: bool = Field(

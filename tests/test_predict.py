@@ -164,7 +164,7 @@ def test_a_pretrained_teacher_reads_with_its_own_word_pieces_and_limit(store: St
     predictor = Predictor.load(store, encoder_run)
     reader = predictor.readers["teacher"]
     assert [len(row) for row in reader.encode_all(TEXTS)] == [5, 6, 6, 3, 4]
-    whole, cut = predictor.predict(["a dull plot and a bright ending", "a dull plot and a weak scene"])
+    whole, cut = predictor.predict(["a dull plot and a bright ending", "a dull scene and a bright ending"])
     assert whole["teacher"] == pytest.approx(cut["teacher"], abs=1e-6)
     assert whole["student"] != pytest.approx(cut["student"], abs=1e-3)
 

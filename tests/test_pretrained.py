@@ -406,6 +406,20 @@ def test_long_texts_are_cut_to_the_limit_and_to_the_encoders_positions(
     assert bool(model.eval()(*tensors_of([row])).isfinite().all())
 
 
+@pytest.mark.parametrize("asked", [4, 7, 12, 13])
+def test_of_a_long_text_beginning_and_end_are_read(folders: dict[str, Path], asked: int) -> None:
+    text = " ".join(WORDS[number % 18] for number in range(20))
+    _, whole = build(str(folders["bert"]), 2, 256)
+    _, pieces = build(str(folders["bert"]), 2, asked)
+    row = whole.encode(text)
+    assert len(row) == 22
+    first, last = asked // 2, asked - asked // 2
+    assert pieces.encode(text) == [*row[:first], *row[-last:]]
+    for length in (asked - 3, asked - 2):  # with the two marks of the ends, just short enough
+        short = " ".join(WORDS[:length])
+        assert pieces.encode(short) == whole.encode(short)
+
+
 def test_texts_are_cut_to_what_the_tokenizer_says_an_encoder_reads(copied: Path) -> None:
     file = copied / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

@@ -59,7 +59,12 @@ def _minilm_folder() -> Path:
 
 
 class WordPieces:
-    """An encoder's own tokenizer: texts to token ids, its special tokens included."""
+    """An encoder's own tokenizer: texts to token ids, its special tokens included.
+
+    Of a text that is too long the middle is left out: reviews often say at their end what they think, news at their
+    beginning (Sun et al. 2019, "How to fine-tune BERT for text classification", section 5.3.1,
+    https://arxiv.org/abs/1905.05583).
+    """
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self._tokenizer = tokenizer
@@ -67,11 +72,17 @@ class WordPieces:
         self.pad_id = int(tokenizer.pad_token_id or 0)
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut after `max_tokens`, never empty."""
+        """Token ids of each text, at most `max_tokens`, never empty."""
         mask = self._tokenizer.mask_token or self._tokenizer.unk_token or ""
         marked = [text.replace(MASK, mask) for text in texts]
-        rows = self._tokenizer(marked, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return [list(row) or [self.pad_id] for row in rows]
+        rows = self._tokenizer(marked, verbose=False)["input_ids"]
+        return [self._shortened(row) or [self.pad_id] for row in rows]
+
+    def _shortened(self, row: list[int]) -> list[int]:
+        if len(row) <= self.max_tokens:
+            return list(row)
+        half = self.max_tokens // 2
+        return row[:half] + row[half - self.max_tokens :]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of one text."""
