@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill_core import config as configuration
 from distill_core import openmp
 from distill_core.analysis.verdict import verdict
 from distill_core.errors import DistillError
 from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
+from distill_core.presets import PRESETS, load
 from distill_core.store import Store, home_folder
 from distill_core.worker import work
 
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
     store = Store(options.home)
     if options.run_id is None:
         settings = [*options.set, *([] if options.seeds is None else [f"training.seeds={options.seeds}"])]
-        config = configuration.load(options.preset, options.config, settings)
+        config = load(options.preset, options.config, settings)
         run_id = store.create_run(config, state="running")
     else:
         run_id = _assigned_run(options.run_id, store)
@@ -172,12 +172,11 @@ def _percent(share: Any) -> str:
 
 
 def _presets(options: argparse.Namespace) -> int:
-    presets = configuration.PRESETS
     rows = [
         {"name": name, "description": preset.description, "config": preset.config.model_dump(mode="json")}
-        for name, preset in presets.items()
+        for name, preset in PRESETS.items()
     ]
-    return _answer(options, rows, [f"{name:16} {preset.description}" for name, preset in presets.items()])
+    return _answer(options, rows, [f"{name:16} {preset.description}" for name, preset in PRESETS.items()])
 
 
 def _datasets(options: argparse.Namespace) -> int:

@@ -11,13 +11,13 @@ from typing import Any, Literal, get_args
 
 import streamlit as st
 
-from distill_core import config as configuration
 from distill_core import keys, openmp
-from distill_core.config import DataConfig, RunConfig
+from distill_core.config import DataConfig, RunConfig, parse
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
 from distill_core.events import History
 from distill_core.executor import Executor, executor_of
+from distill_core.presets import PRESETS
 from distill_core.store import Status, Store, short
 
 STAGE_WORDS = {
@@ -208,13 +208,12 @@ def choose(section: str, name: str, *, options: Mapping[Any, str] | None = None)
 
 def choose_preset() -> None:
     """Puts the settings of a preset into the controls."""
-    presets = configuration.PRESETS
     st.selectbox(
         "Start from a preset",
-        list(presets),
+        list(PRESETS),
         index=None,
         placeholder="as set below",
-        help=" ".join(f"{name}: {preset.description}" for name, preset in presets.items()),
+        help=" ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items()),
         key="train.preset",
         on_change=_take_preset,
     )
@@ -223,7 +222,7 @@ def choose_preset() -> None:
 def _take_preset() -> None:
     name = st.session_state["train.preset"]
     if name is not None:
-        draft_from(configuration.PRESETS[name].config)
+        draft_from(PRESETS[name].config)
 
 
 def choose_kind(section: Literal["teacher", "student"], kinds: Mapping[str, str], sizes: str) -> str:
@@ -303,7 +302,7 @@ def switch(section: str, name: str) -> None:
 
 def drafted_config() -> RunConfig:
     """The configuration that the controls show. Raises ConfigError."""
-    return configuration.parse(_drafted_values())
+    return parse(_drafted_values())
 
 
 def drafted_parts() -> RunConfig:

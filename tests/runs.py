@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_core.config import RunConfig, load
+from distill_core.config import RunConfig
 from distill_core.events import Event, History, StageFinished, StageStarted
+from distill_core.presets import load
 from distill_core.store import Store
 
 WORDS = {

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from distill_core.__main__ import main
-from distill_core.config import PRESETS
 from distill_core.data.sources import SOURCES
 from distill_core.events import StageStarted, Step, stages_of
+from distill_core.presets import PRESETS
 from distill_core.store import Store
 from tests.runs import made_rows, write_csv
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_core import keys
-from distill_core.config import PRESETS, RunConfig, load, parse
+from distill_core.config import RunConfig, parse
 from distill_core.data.profile import Profile
 from distill_core.estimate import (
     DEFAULT_RATE,
@@ -21,6 +21,7 @@ from distill_core.estimate import (
     work_by_stage,
 )
 from distill_core.events import Event, History, StageFinished, StageStarted, Step, stages_of
+from distill_core.presets import PRESETS, load
 from distill_core.store import CacheKind, Store
 
 PROFILE = Profile(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core.config import PRESETS, parse
+from distill_core.config import parse
 from distill_core.events import (
     STAGES,
     Epoch,
@@ -31,6 +31,7 @@ from distill_core.events import (
     encode,
     stages_of,
 )
+from distill_core.presets import PRESETS
 
 KINDS: tuple[type[Event], ...] = get_args(Event)
 NAMES = {

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from distill_core import config as configuration
+from distill_core import presets
 from distill_core.config import RunConfig
 from distill_core.events import RunCancelled, RunFailed, Step
 from distill_core.executor import Executor, executor_of
+from distill_core.presets import load
 from distill_core.store import Status, Store
 from tests.runs import made_rows, write_csv
 
@@ -22,9 +23,9 @@ from tests.runs import made_rows, write_csv
 def on_a_small_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The preset `tiny` on 60 made-up texts: what counts here is the processes, and not what they learn."""
     file = write_csv(tmp_path_factory.mktemp("files") / "reviews.csv", made_rows(60))
-    small = configuration.load("tiny", settings=["data.name=csv", f"data.path={file}", "training.batch_size=8"])
+    small = load("tiny", settings=["data.name=csv", f"data.path={file}", "training.batch_size=8"])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(configuration.PRESETS, "tiny", configuration.Preset("small", small))
+        patched.setitem(presets.PRESETS, "tiny", presets.Preset("small", small))
         yield
 
 
@@ -52,9 +53,7 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> float:
 
 
 def long_run(**changes: int) -> RunConfig:
-    return configuration.load(
-        "tiny", settings=["training.epochs=500", *(f"training.{k}={v}" for k, v in changes.items())]
-    )
+    return load("tiny", settings=["training.epochs=500", *(f"training.{k}={v}" for k, v in changes.items())])
 
 
 def has_steps(store: Store, run_id: str) -> bool:
@@ -67,7 +66,7 @@ def wait_for_steps(store: Store, run_id: str) -> Status:
 
 
 def test_a_submitted_run_finishes_by_itself(executor: Executor, store: Store) -> None:
-    run_id = executor.submit(configuration.load("tiny"))
+    run_id = executor.submit(load("tiny"))
     wait(lambda: store.status(run_id).over)
     assert store.status(run_id).status == "finished", store.status(run_id).error
     assert store.result(run_id) is not None
@@ -131,7 +130,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_starts(executor: Executor,
 def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, store: Store) -> None:
     store.home.mkdir(parents=True, exist_ok=True)
     (store.home / "tokens").write_text("a file where a folder belongs")
-    run_id = executor.submit(configuration.load("tiny"))
+    run_id = executor.submit(load("tiny"))
     wait(lambda: store.status(run_id).over)
     status = store.status(run_id)
     assert status.status == "failed"
@@ -142,11 +141,11 @@ def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, stor
 
 def test_a_run_outlives_its_server_and_is_found_again(store: Store) -> None:
     before = Executor(store)
-    run_id = before.submit(configuration.load("tiny", settings=["training.epochs=40"]))
+    run_id = before.submit(load("tiny", settings=["training.epochs=40"]))
     wait_for_steps(store, run_id)
     before.close()
     after = Executor(store)
-    waiting = after.submit(configuration.load("tiny", settings=["training.seed=3"]))
+    waiting = after.submit(load("tiny", settings=["training.seed=3"]))
     wait(lambda: store.status(waiting).over)
     after.close()
     assert [store.status(name).status for name in (run_id, waiting)] == ["finished", "finished"]
@@ -154,10 +153,7 @@ def test_a_run_outlives_its_server_and_is_found_again(store: Store) -> None:
 
 def test_two_executors_on_one_home_start_a_run_once(store: Store) -> None:
     executors = [Executor(store), Executor(store)]
-    runs = [
-        executor.submit(configuration.load("tiny", settings=[f"training.seed={n}"]))
-        for n, executor in enumerate(executors)
-    ]
+    runs = [executor.submit(load("tiny", settings=[f"training.seed={n}"])) for n, executor in enumerate(executors)]
     wait(lambda: all(store.status(run_id).over for run_id in runs))
     for executor in executors:
         executor.close()
@@ -168,7 +164,7 @@ def test_two_executors_on_one_home_start_a_run_once(store: Store) -> None:
 
 
 def test_a_run_whose_process_is_gone_is_reported_at_the_next_start(store: Store) -> None:
-    run_id = store.create_run(configuration.load("tiny"), state="running")
+    run_id = store.create_run(load("tiny"), state="running")
     store.update_status(run_id, started=time.time() - 60, pid=os.getpid())
     executor = Executor(store)
     wait(lambda: store.status(run_id).over)

@@ -8,8 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from distill_core.config import Divergence, RunConfig, load
+from distill_core.config import Divergence, RunConfig
 from distill_core.events import Epoch, Event, History, StageFinished, StageStarted, Step
+from distill_core.presets import load
 from pages import _figures
 from pages._figures import (
     BASELINE,

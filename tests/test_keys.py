@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from distill_core import keys
-from distill_core.config import RunConfig, load
+from distill_core.config import RunConfig
 from distill_core.data import sources
 from distill_core.errors import DataError
+from distill_core.presets import load
 
 FOLDER = Path("/nowhere/data")
 DATA = [

@@ -12,12 +12,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from distill_core import config as configuration
 from distill_core.config import RunConfig, StudentConfig
 from distill_core.data.profile import Profile
 from distill_core.events import Epoch, RunFailed, StageStarted
 from distill_core.executor import executor_of
 from distill_core.models.sizes import parameter_count
+from distill_core.presets import PRESETS, load
 from distill_core.store import Store, short
 from distill_core.worker import work
 from tests.runs import config_of, made_rows, write_csv
@@ -50,7 +50,7 @@ def read_home(home: Store, trained: Store) -> Store:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A home folder in which one run has finished."""
     store = Store(tmp_path_factory.mktemp("trained"))
-    work(store.create_run(configuration.load("tiny"), state="running"), store)
+    work(store.create_run(load("tiny"), state="running"), store)
     return store
 
 
@@ -186,7 +186,7 @@ def test_start_submits_exactly_what_the_controls_show(read_home: Store) -> None:
     assert button(app, "Cancel")
 
 
-@pytest.mark.parametrize("preset", configuration.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_fills_the_controls_and_is_what_start_submits(
     read_home: Store, preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_preset_fills_the_controls_and_is_what_start_submits(
         "distill_core.executor.Executor.submit",
         lambda self, config: submitted.append(config) or read_home.create_run(config),
     )
-    config = configuration.PRESETS[preset].config
+    config = PRESETS[preset].config
     app = open_page()
     app.sidebar.slider(key="train.objective.beta").set_value(9.5).run()
     app.sidebar.selectbox(key="train.preset").set_value(preset).run()
@@ -314,7 +314,7 @@ def test_compare_answers_any_text(trained_home: Store, text: str) -> None:
 
 
 def test_runs_lists_every_run_with_its_state(home: Store) -> None:
-    failed = home.create_run(configuration.load("tiny"), state="running")
+    failed = home.create_run(load("tiny"), state="running")
     home.end_run(failed, RunFailed("the disk is full"))
     app = open_page("runs")
     table = app.dataframe[0].value
@@ -324,7 +324,7 @@ def test_runs_lists_every_run_with_its_state(home: Store) -> None:
 
 
 def test_failed_run_shows_its_error_on_train(home: Store) -> None:
-    failed = home.create_run(configuration.load("tiny"), state="running")
+    failed = home.create_run(load("tiny"), state="running")
     home.end_run(failed, RunFailed("the disk is full"))
     app = open_page()
     assert "the disk is full" in app.error[0].value

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from distill_core import store as store_module
-from distill_core.config import PRESETS, RunConfig, load
+from distill_core.config import RunConfig
 from distill_core.errors import RunError
 from distill_core.events import Event, RunCancelled, RunFailed, RunFinished, StageStarted, Step, Warned, encode
+from distill_core.presets import PRESETS, load
 from distill_core.store import OVER, Status, Store, home_folder, short
 
 ROOT = Path(store_module.__file__).parents[1]
