@@ -44,7 +44,7 @@ def _nats(value: float) -> str:
 
 FORMATS: Mapping[str, Callable[[Any], str]] = {
     "parameters": _widgets.millions,
-    "bytes": lambda value: f"{value / 1e6:.2f} MB",
+    "bytes": lambda value: f"{_widgets.millions(value)}B",
     "latency_ms": lambda value: f"{value:.2f} ms",
     "test_interval": lambda value: f"{100 * value[0]:.1f} to {100 * value[1]:.1f} %",
     **dict.fromkeys(("val_accuracy", "test_accuracy", "macro_f1", "ece", "agreement", "accuracy"), _share),

@@ -383,7 +383,7 @@ def _bounds(metadata: list[Any]) -> tuple[float | None, float | None]:
 
 
 def millions(count: int) -> str:
-    """A number of parameters, as in 1.54 M."""
+    """A number of parameters or bytes, as in 1.54 M."""
     return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count / 1e6:.3f} M"
 
 

@@ -131,7 +131,7 @@ def _model(role: str, probabilities: dict[str, float], entry: dict[str, Any]) ->
         config={"displayModeBar": False},
     )
     st.caption(
-        f"{entry['latency_ms']:.2f} ms a text · {entry['bytes'] / 1e6:.2f} MB · "
+        f"{entry['latency_ms']:.2f} ms a text · {_widgets.millions(entry['bytes'])}B · "
         f"{_widgets.millions(entry['parameters'])} parameters"
     )
 

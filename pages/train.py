@@ -305,7 +305,9 @@ def outcome(status: Status) -> None:
     if status.status == "finished" and result is not None:
         for sentence in verdict(result):
             st.html(f'<p class="lab-verdict">{sentence}</p>')
-        if st.button("Compare teacher and student on your own text", type="primary", key="train.compare"):
+        alone = _widgets.store().config(status.run_id).teacher.kind == "file"
+        asked = "Ask the student about" if alone else "Compare teacher and student on"
+        if st.button(f"{asked} your own text", type="primary", key="train.compare"):
             st.switch_page("pages/compare.py")
         with st.expander("All figures"):
             _evaluation.show(result, "train")

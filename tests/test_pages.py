@@ -445,6 +445,15 @@ def test_a_joint_run_shows_the_losses_of_both_and_the_distance(shown: tuple[Stor
     assert "Both learning" in text_of(app)
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"), [("alone", "Compare teacher and student on"), ("file", "Ask the student about")]
+)
+def test_a_finished_run_invites_to_ask_those_models_that_can_answer(
+    shown: tuple[Store, dict[str, str]], name: str, asked: str
+) -> None:
+    assert open_run(shown[1][name]).button(key="train.compare").label == f"{asked} your own text"
+
+
 def test_a_run_of_several_seeds_shows_their_spread(shown: tuple[Store, dict[str, str]]) -> None:
     store, runs = shown
     result = store.result(runs["seeds"])
