@@ -10,6 +10,21 @@ from pathlib import Path
 from distill_core.config import RunConfig, digest
 from distill_core.data.sources import fingerprint
 
+ENCODER_FIELDS = ("model", "frozen", "encoder_learning_rate", "encoder_max_tokens")
+"""Settings that say nothing about an LSTM teacher."""
+LSTM_FIELDS = (
+    "size",
+    "bidirectional",
+    "layers",
+    "pooling",
+    "dropout",
+    "pretrain",
+    "pretrain_epochs",
+    "pretrain_learning_rate",
+    "learning_rate",
+)
+"""Settings that say nothing about a pre-trained encoder."""
+
 
 def data_key(config: RunConfig, folder: Path) -> str:
     """Hash of all that decides the token ids of a data set; `folder` holds downloaded data.
@@ -20,29 +35,48 @@ def data_key(config: RunConfig, folder: Path) -> str:
     return digest([settings, fingerprint(config.data, folder), code_version("data")])
 
 
+def texts_key(config: RunConfig, folder: Path) -> str:
+    """Hash of all that decides which labelled texts there are and how they are split, whatever reads them."""
+    reading = {"path", "max_tokens", "max_vocabulary", "min_frequency", "unlabelled_limit"}
+    settings = config.data.model_dump(mode="json", exclude=reading)
+    return digest([settings, fingerprint(config.data, folder), code_version("data")])
+
+
 def teacher_key(config: RunConfig, precision: str, folder: Path) -> str:
-    """Hash of all that decides a teacher: data, seed, its configuration, precision, and the code that trains it."""
+    """Hash of all that decides a teacher: data, seed, its configuration, precision, and the code that trains it.
+
+    A pre-trained encoder has word pieces of its own, so the student's vocabulary says nothing about it.
+    """
+    encoder = config.teacher.kind == "pretrained"
     return digest(
         [
-            data_key(config, folder),
+            texts_key(config, folder) if encoder else data_key(config, folder),
             config.training.seed,
-            config.teacher.model_dump(mode="json"),
+            config.teacher.model_dump(mode="json", exclude=set(LSTM_FIELDS if encoder else ENCODER_FIELDS)),
             _own_encoder(config),
             precision,
             version("torch"),
-            code_version("models", "training"),
+            version("transformers") if encoder else None,
+            code_version("models", "training", "teachers", "teaching"),
         ]
     )
 
 
 def transfer_key(config: RunConfig, precision: str, folder: Path) -> str:
     """Hash of all that decides the texts without labels and their teacher's answers to them."""
-    return digest([teacher_key(config, precision, folder), config.training.transfer, config.training.augment])
+    return digest(
+        [
+            teacher_key(config, precision, folder),
+            data_key(config, folder),
+            config.training.transfer,
+            config.training.augment,
+        ]
+    )
 
 
 def words_key(config: RunConfig, precision: str, folder: Path) -> str:
     """Hash of all that decides what a teacher makes of the vocabulary's words."""
-    return digest([teacher_key(config, precision, folder), "words"])
+    return digest([teacher_key(config, precision, folder), data_key(config, folder), "words"])
 
 
 def _own_encoder(config: RunConfig) -> list[tuple[str, int, int]]:
@@ -58,11 +92,11 @@ def _stamps(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
-def code_version(*packages: str) -> str:
-    """Hash of the source text of some of our packages, so that what old code computed is not taken for new."""
+def code_version(*names: str) -> str:
+    """Hash of the source text of some of our packages and modules, so that what old code did is not taken for new."""
     folder = Path(__file__).parent
-    files = [file for package in packages for file in (folder / package).glob("*.py")]
-    return _digest_of(folder, tuple(_stamps(files)))
+    files = [file for name in names for file in (folder / f"{name}.py", *(folder / name).glob("*.py"))]
+    return _digest_of(folder, tuple(_stamps(file for file in files if file.is_file())))
 
 
 @lru_cache(maxsize=16)

@@ -27,12 +27,8 @@ DATA = [
     "data.train_limit=100",
     "data.unlabelled_limit=0",
 ]
-TEACHER = [
-    "teacher.kind=pretrained",
-    "teacher.model=/models/other",
-    "teacher.frozen=true",
-    "teacher.encoder_learning_rate=0.0001",
-    "teacher.encoder_max_tokens=64",
+READING = ["data.min_frequency=3", "data.max_vocabulary=5000", "data.max_tokens=64", "data.unlabelled_limit=0"]
+LSTM = [
     "teacher.size=L",
     "teacher.bidirectional=false",
     "teacher.layers=2",
@@ -41,10 +37,15 @@ TEACHER = [
     "teacher.pretrain=false",
     "teacher.pretrain_epochs=2",
     "teacher.pretrain_learning_rate=0.01",
-    "teacher.epochs=5",
     "teacher.learning_rate=0.01",
-    "teacher.batch_size=32",
 ]
+ENCODER = [
+    "teacher.model=/models/other",
+    "teacher.frozen=true",
+    "teacher.encoder_learning_rate=0.0001",
+    "teacher.encoder_max_tokens=64",
+]
+ANY_TEACHER = ["teacher.epochs=5", "teacher.batch_size=32"]
 STUDENT = [
     "student.kind=textcnn",
     "student.size=XL",
@@ -105,10 +106,35 @@ def test_a_data_setting_changes_both_keys(setting: str) -> None:
     assert teacher_key(changed(setting)) != teacher_key(RunConfig())
 
 
-@pytest.mark.parametrize("setting", [*TEACHER, "training.seed=1"])
-def test_a_teacher_setting_changes_the_teachers_key_alone(setting: str) -> None:
+@pytest.mark.parametrize("setting", ["teacher.kind=pretrained", *LSTM, *ANY_TEACHER, "training.seed=1"])
+def test_a_setting_of_an_lstm_changes_the_teachers_key_alone(setting: str) -> None:
     assert data_key(changed(setting)) == data_key(RunConfig())
     assert teacher_key(changed(setting)) != teacher_key(RunConfig())
+
+
+def encoder(*settings: str) -> RunConfig:
+    return load(settings=["teacher.kind=pretrained", *settings])
+
+
+@pytest.mark.parametrize("setting", [*ENCODER, *ANY_TEACHER, "training.seed=1", "data.train_limit=100"])
+def test_a_setting_of_an_encoder_changes_its_key(setting: str) -> None:
+    assert teacher_key(encoder(setting)) != teacher_key(encoder())
+
+
+@pytest.mark.parametrize("setting", [*LSTM, *READING])
+def test_what_an_encoder_does_not_read_keeps_it(setting: str) -> None:
+    assert teacher_key(encoder(setting)) == teacher_key(encoder())
+
+
+@pytest.mark.parametrize("setting", READING)
+def test_texts_and_words_are_those_of_the_students_vocabulary(setting: str) -> None:
+    for key in (transfer_key, words_key):
+        assert key(encoder(setting)) != key(encoder())
+
+
+@pytest.mark.parametrize("setting", ENCODER)
+def test_an_lstm_knows_nothing_of_an_encoders_settings(setting: str) -> None:
+    assert teacher_key(changed(setting)) == teacher_key(RunConfig())
 
 
 @pytest.mark.parametrize("setting", STUDENT)
@@ -123,9 +149,9 @@ def names_in(settings: list[str], section: str) -> set[str]:
 
 
 def test_every_setting_of_the_configuration_was_tried_above() -> None:
-    config = RunConfig()
+    config, tried = RunConfig(), [*LSTM, *ENCODER, *ANY_TEACHER]
     assert set(type(config.data).model_fields) - names_in(DATA, "data") == {"name", "path"}
-    assert set(type(config.teacher).model_fields) - names_in(TEACHER, "teacher") == set()
+    assert set(type(config.teacher).model_fields) - names_in(tried, "teacher") == {"kind"}
     assert set(type(config.student).model_fields) - names_in(STUDENT, "student") == set()
     assert set(type(config.objective).model_fields) - names_in(STUDENT, "objective") == set()
     assert set(type(config.training).model_fields) - names_in(STUDENT, "training") == {"seed", "precision"}
@@ -156,6 +182,8 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in ("data/sources.py", "models/classifier.py", "training/loop.py"):
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_text(f"# {file}", encoding="utf-8")
+    for file in ("teachers.py", "teaching.py"):
+        (tmp_path / file).write_text(f"# {file}", encoding="utf-8")
     monkeypatch.setattr(keys, "__file__", str(tmp_path / "keys.py"))
     return tmp_path
 
@@ -167,6 +195,8 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("models/classifier.py", False),
         ("training/loop.py", False),
         ("training/new.py", False),
+        ("teachers.py", False),
+        ("teaching.py", False),
     ],
 )
 def test_what_old_code_computed_is_not_taken_for_new(code: Path, file: str, data_changes: bool) -> None:
