@@ -47,6 +47,7 @@ _END_STATES: Mapping[type[events.Event], State] = {
 }
 CacheKind = Literal["teachers", "tokens", "transfer", "words"]
 TEACHER_WEIGHTS = "teacher.safetensors"
+TEACHER_LOGITS = "logits.safetensors"
 ENCODER = "encoder"
 """Folder with a pre-trained teacher's configuration and tokenizer, beside its weights."""
 OVER: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
@@ -229,10 +230,7 @@ class Store:
 
     def write_tensors(self, run_id: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to a run."""
-        from safetensors.torch import save_file  # imports PyTorch, which pages must not wait for
-
-        with _aside(self.run_folder(run_id) / name) as path:
-            save_file(tensors, path)
+        _write_tensors(self.run_folder(run_id) / name, tensors)
 
     def link_file(self, run_id: str, name: str, source: Path) -> None:
         """Adds a file that lies elsewhere in the home folder, without a second copy where the disk allows that."""
@@ -285,6 +283,10 @@ class Store:
                 raise
         return folder
 
+    def complete(self, kind: CacheKind, key: str, name: str, tensors: dict[str, Tensor]) -> None:
+        """Adds a safetensors file to something that was published before."""
+        _write_tensors(self.home / kind / key / name, tensors)
+
     @contextmanager
     def _new_folder(self, folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -325,6 +327,13 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _dump(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file  # imports PyTorch, which pages must not wait for
+
+    with _aside(file) as path:
+        save_file(tensors, path)
 
 
 def _write(file: Path, text: str) -> None:

@@ -25,10 +25,10 @@ from distill_core.data.summary import summarise
 from distill_core.data.torchtext_parts import glove
 from distill_core.data.vocabulary import Vocabulary, separate
 from distill_core.errors import DataError
-from distill_core.events import StageFinished, StageStarted, Step
+from distill_core.events import StageFinished, StageStarted, Step, stages_of
 from distill_core.job import Job
 from distill_core.models.sizes import assistant_model
-from distill_core.store import Store
+from distill_core.store import TEACHER_LOGITS, Store
 from distill_core.training import student, teacher
 from distill_core.training.loop import Context, logits_of
 
@@ -82,6 +82,7 @@ def _write_tokens(folder: Path, encoded: EncodedDataset, profile: Profile) -> No
 def read_data(config: RunConfig, store: Store, context: Context) -> EncodedDataset:
     """The same as a stage of a run, with its progress, where the data set has not been read before."""
     if store.cached("tokens", keys.data_key(config, store.data_folder)) is not None:
+        _report_cached(config, context, "read")
         return prepare_data(config, store, context.check)
 
     def progress(words: str, part: float) -> None:
@@ -113,12 +114,19 @@ class Teaching:
 
 
 def prepare_teaching(job: Job) -> Teaching:
-    """Obtains a teacher, lets it answer, and has an assistant taught where the run asks for one."""
+    """Obtains a teacher, lets it answer, and has an assistant taught where the run asks for one.
+
+    Raises:
+        DataError: something that the student needs is missing; said before the teacher takes its time.
+    """
+    vectors, training = job.config.student.word_vectors, job.config.training
+    given = _glove_vectors(job) if vectors == "glove" else None
+    if training.transfer and not training.augment and not len(job.data.unlabelled):
+        raise _no_further_texts(job)
     teaching = _answers_of_file(job) if job.config.teacher.kind == "file" else _obtain_teacher(job)
     if job.config.transfers:
         teaching = _with_transfer(job, teaching)
-    if job.config.student.word_vectors != "random":
-        teaching = _with_words(job, teaching)
+    teaching = _with_words(job, teaching) if vectors == "teacher" else replace(teaching, words=given)
     return _with_assistant(job, teaching)
 
 
@@ -134,33 +142,38 @@ def _answers_of_file(job: Job) -> Teaching:
 
 
 def _obtain_teacher(job: Job) -> Teaching:
-    """The teacher of this configuration: from the home folder, or trained and kept there."""
+    """The teacher of this configuration: from the home folder, or trained and kept there, with its answers."""
     key = keys.teacher_key(job.config, job.context.compute.precision, job.store.data_folder)
     folder, seconds = job.store.cached("teachers", key), dict[str, float]()
     if folder is None:
-        trained = teachers.new(job)
-        seconds = teachers.train(trained, job)
-        parts = teachers.readings(trained, job, ("train", "val", "test"))
-        logits, seconds["cache"] = teacher.cache_logits(trained.model, parts, job.context)
-        folder = job.store.publish("teachers", key, lambda path: _write_teacher(path, job.config, trained, logits))
-    logits = SampleLogits.from_tensors(load_file(folder / "logits.safetensors"))
-    if not seconds:
+        trained = new = teachers.new(job)
+        seconds = teachers.train(new, job)
+        folder = job.store.publish("teachers", key, lambda path: _write_teacher(path, job.config, new))
+    elif (folder / TEACHER_LOGITS).is_file():
+        logits = SampleLogits.from_tensors(load_file(folder / TEACHER_LOGITS))
         accuracy = metrics.accuracy(logits.of_ids(job.data.val.ids_N), job.data.val.labels_N)
         for stage in ("pretrain", "finetune", "cache"):
-            _report_cached(job, stage, None if stage == "pretrain" else accuracy)
+            _report_cached(job.config, job.context, stage, None if stage == "pretrain" else accuracy)
+        return Teaching(folder, job.data.train, logits, logits, None, seconds)
+    else:  # somebody stopped the run that trained it, before it had answered
+        trained = teachers.saved(job, folder)
+        for stage in ("pretrain", "finetune"):
+            _report_cached(job.config, job.context, stage)
+    parts = teachers.readings(trained, job, ("train", "val", "test"))
+    logits, seconds["cache"] = teacher.cache_logits(trained.model, parts, job.context)
+    job.store.complete("teachers", key, TEACHER_LOGITS, logits.tensors())
     return Teaching(folder, job.data.train, logits, logits, None, seconds)
 
 
-def _write_teacher(folder: Path, config: RunConfig, trained: teachers.Teacher, logits: SampleLogits) -> None:
+def _write_teacher(folder: Path, config: RunConfig, trained: teachers.Teacher) -> None:
     (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
     trained.save(folder)
-    save_file(logits.tensors(), folder / "logits.safetensors")
 
 
-def _report_cached(job: Job, stage: str, accuracy: float | None = None) -> None:
-    if stage in job.stages:
-        job.context.emit(StageStarted(stage, 0, cached=True))
-        job.context.emit(StageFinished(stage, 0.0, accuracy))
+def _report_cached(config: RunConfig, context: Context, stage: str, accuracy: float | None = None) -> None:
+    if stage in stages_of(config):
+        context.emit(StageStarted(stage, 0, cached=True))
+        context.emit(StageFinished(stage, 0.0, accuracy))
 
 
 def _with_transfer(job: Job, teaching: Teaching) -> Teaching:
@@ -179,7 +192,7 @@ def _with_transfer(job: Job, teaching: Teaching) -> Teaching:
         tensors = {**vars(student_reads), "answer_ids": logits.ids_N, "answers": logits.logits_NC}
         folder = job.store.publish("transfer", key, lambda path: save_file(tensors, path / "transfer.safetensors"))
     else:
-        _report_cached(job, "transfer")
+        _report_cached(job.config, job.context, "transfer")
     found = load_file(folder / "transfer.safetensors")
     answers = SampleLogits(found.pop("answer_ids"), found.pop("answers"))
     return replace(
@@ -209,17 +222,19 @@ def _transfer_texts(job: Job) -> list[str]:
     chosen = unlabelled if training.transfer else []
     copies = augment.altered([*texts.train.texts, *chosen], training.augment, training.seed, job.context.check)
     if not chosen and not copies:
-        raise DataError(
-            f"training.transfer must be false for {job.config.data.name}, got True; it has no texts without labels; "
-            "try training.augment=4"
-        )
+        raise _no_further_texts(job)
     return [*chosen, *copies]
 
 
+def _no_further_texts(job: Job) -> DataError:
+    return DataError(
+        f"training.transfer must be false for {job.config.data.name}, got True; it has no texts without labels; "
+        "try training.augment=4"
+    )
+
+
 def _with_words(job: Job, teaching: Teaching) -> Teaching:
-    """Adds the vectors that the student's words start from."""
-    if job.config.student.word_vectors == "glove":
-        return replace(teaching, words=_glove_vectors(job))
+    """Adds what the teacher makes of each word, for the student's words to start from."""
     assert teaching.folder is not None
     key = keys.words_key(job.config, job.context.compute.precision, job.store.data_folder)
     folder, seconds = job.store.cached("words", key), dict[str, float]()
@@ -229,7 +244,7 @@ def _with_words(job: Job, teaching: Teaching) -> Teaching:
         seconds["words"] = time.perf_counter() - started
         folder = job.store.publish("words", key, lambda path: save_file({"words": words}, path / "words.safetensors"))
     else:
-        _report_cached(job, "words")
+        _report_cached(job.config, job.context, "words")
     words = load_file(folder / "words.safetensors")["words"]
     return replace(teaching, words=words, seconds=teaching.seconds | seconds)
 

@@ -412,6 +412,34 @@ def test_a_step_event_gives_means_over_the_steps_since_the_last(
     assert [step.teacher_ce for step in steps] == pytest.approx([4, 20, 4 * (20 + 30 + 99) / 3])
 
 
+def test_cross_entropy_is_the_mean_over_the_texts_that_have_a_label(
+    context: Context, reported: list[Event], clock: SimpleNamespace
+) -> None:
+    model = nn.Linear(1, 1)
+    seen = iter([(9.0, 4), (2.0, 1), (0.0, 0), (5.0, 3), (0.0, 0), (0.0, 0), (0.0, 0)])
+
+    def loss(batch: Batch, done: float) -> Terms:
+        clock.now += 0.04  # due at steps 1, 4 and 7
+        ce, labelled = next(seen)
+        nothing = 0 * model(torch.ones(1, 1)).sum()
+        return Terms(nothing, nothing + ce, labelled=torch.tensor(labelled))
+
+    batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
+    fit(
+        "lesson",
+        model,
+        batches=lambda generator: iter([batch] * 7),
+        steps_per_epoch=7,
+        loss=loss,
+        score=lambda: Score(0, 0),
+        epochs=1,
+        optimizer=torch.optim.Adam(model.parameters(), 0.1),
+        seed=0,
+        context=replace(context, pace=Pace()),
+    )
+    assert [step.ce for step in steps_of(reported)] == [9, pytest.approx((2 * 1 + 5 * 3) / 4), None]
+
+
 def test_a_loss_without_divergence_reports_none(context: Context, reported: list[Event]) -> None:
     Lesson(context).run()
     assert {step.kl for step in steps_of(reported)} == {None}

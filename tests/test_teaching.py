@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distill_core import device, keys, teachers
-from distill_core.config import RunConfig
+from distill_core.config import DataConfig, RunConfig
 from distill_core.data.augment import altered
 from distill_core.data.batches import EncodedTexts
 from distill_core.data.profile import Profile
@@ -141,7 +141,16 @@ def test_reading_is_a_stage_with_progress_that_rises_to_its_end(store: Store, tm
     assert isinstance(events[-1], StageFinished)
     events.clear()
     read_data(config, store, context)
-    assert events == []
+    assert events == [], "a small set has no stage of reading once it is read"
+
+
+def test_a_large_set_that_was_read_before_says_so(store: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataConfig, "is_large", property(lambda self: True))
+    config, events = config_of(file), list[Event]()
+    prepare_data(config, store)
+    context = Context(device.Compute(torch.device("cpu"), "float32"), events.append, pace=Pace(0.0))
+    read_data(config, store, context)
+    assert stages_found(events) == ["read"]
 
 
 # The teacher's answers
@@ -160,6 +169,24 @@ def test_a_teacher_answers_all_labelled_texts_once_and_is_kept(store: Store, fil
     assert torch.equal(again.logits.logits_NC, teaching.logits.logits_NC)
     assert stages_found(events) == ["finetune", "cache"]
     assert again.seconds == {}
+
+
+def test_a_teacher_is_kept_although_its_run_was_stopped_before_it_had_answered(store: Store, file: Path) -> None:
+    config, events = config_of(file), list[Event]()
+    job = job_of(store, config, events)
+
+    def check() -> None:
+        if "cache" in stages_begun(events):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        prepare_teaching(replace(job, context=replace(job.context, check=check)))
+    job, teaching, events = taught(store, config)
+    assert stages_found(events) == ["finetune"]
+    assert stages_begun(events) == ["cache"]
+    expected = teacher_says(job, teaching, [spoken(job, job.data.val, row) for row in range(len(job.data.val))])
+    assert torch.allclose(teaching.logits.of_ids(job.data.val.ids_N), expected, atol=1e-5)
+    assert stages_found(taught(store, config)[2]) == ["finetune", "cache"]
 
 
 def test_a_kept_teacher_reports_its_accuracy_on_validation(home: Store, file: Path) -> None:
@@ -258,6 +285,7 @@ def test_a_file_without_further_texts_has_none_to_add(store: Store, tmp_path: Pa
     labelled = write_csv(tmp_path / "labelled.csv", made_rows(60))
     with pytest.raises(DataError, match=r"training\.transfer must be false .* try training\.augment=4"):
         run(store, config_of(labelled, "training.transfer=true"))
+    assert not (store.home / "teachers").exists(), "said before the teacher takes its time"
 
 
 def test_an_encoder_answers_further_texts_by_its_own_reading(home: Store, file: Path, bert: Path) -> None:
@@ -390,6 +418,7 @@ def test_glove_that_is_not_there_is_asked_for_by_its_place(store: Store, file: P
         run(store, config)
     for words in ("student.word_vectors 'glove'", str(store.data_folder / "glove.6B.100d.txt"), "nlp.stanford.edu"):
         assert words in str(caught.value)
+    assert not (store.home / "teachers").exists(), "said before the teacher takes its time"
 
 
 def test_glove_that_knows_no_word_is_refused(store: Store, file: Path) -> None:

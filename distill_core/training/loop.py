@@ -54,12 +54,16 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class Terms:
-    """Losses of one batch as scalars: what is minimised, and the parts worth watching."""
+    """Losses of one batch as scalars: what is minimised, and the parts worth watching.
+
+    `labelled` counts the texts whose mean `ce` is, where a batch may hold others that have no label.
+    """
 
     loss: Tensor
     ce: Tensor
     kl: Tensor | None = None
     teacher_ce: Tensor | None = None
+    labelled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class _Meter:
 
     def add(self, terms: Terms, examples: int) -> None:
         kl, teacher_ce = (None if part is None else part.detach() for part in (terms.kl, terms.teacher_ce))
-        self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce))
+        self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce, terms.labelled))
         self._examples += examples
 
     def read(self, stage: str, step: int, lr: float) -> Step:
@@ -188,12 +192,19 @@ class _Meter:
             stage,
             step,
             self._examples,
-            ce=_mean([term.ce for term in terms]),
+            ce=_mean_over_labelled(terms),
             kl=_mean([term.kl for term in terms]),
             loss=_mean([term.loss for term in terms]),
             lr=lr,
             teacher_ce=_mean([term.teacher_ce for term in terms]),
         )
+
+
+def _mean_over_labelled(terms: Sequence[Terms]) -> float | None:
+    """Mean cross-entropy of the texts that have a label; None where none of them has."""
+    counts = torch.stack([torch.ones_like(term.ce) if term.labelled is None else term.labelled for term in terms])
+    total = float(counts.sum())
+    return float((torch.stack([term.ce for term in terms]) * counts).sum()) / total if total else None
 
 
 def _mean(values: list[Tensor | None]) -> float | None:
