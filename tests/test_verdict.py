@@ -156,6 +156,12 @@ def test_every_verdict_on_several_seeds_has_the_p_value(p_value: float, says: st
     assert verdict(with_seeds(p_value, gain=gain))[1].endswith(f"(±2.0; paired t-test over 5 seeds: {says}).")
 
 
+@pytest.mark.parametrize("gain", [0.031, -0.031])
+def test_a_gain_that_the_paired_test_takes_for_chance_is_called_none(gain: float) -> None:
+    assert "no difference that this test can show" in verdict(with_seeds(0.05, gain=gain))[1]
+    assert "no difference" not in verdict(with_seeds(0.049, gain=gain))[1]
+
+
 def test_seeds_that_cannot_be_tested_have_no_p_value() -> None:
     assert verdict(with_seeds(None))[1].endswith("student alone (±2.0).")
 

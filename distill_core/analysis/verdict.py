@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+SIGNIFICANT = 0.05
+"""A p-value from which on a gain over several seeds counts as chance."""
+
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
     """Sentences for a person: student against teacher, and whether the teacher helped."""
@@ -48,14 +51,20 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
     if gain is None:
         return ["No baseline was trained, so nobody can say whether the teacher helped."]
     points, spread = round(100 * gain, 1) + 0.0, f"±{100 * margin:.1f}{_chance(result)}"
-    if gain > margin:
-        return [f"The teacher helped: {points:.1f} points better than the same student alone ({spread})."]
-    if gain < -margin:
+    if abs(gain) > margin and not _may_be_chance(result):
+        if gain > 0:
+            return [f"The teacher helped: {points:.1f} points better than the same student alone ({spread})."]
         return [f"The teacher harmed: {-points:.1f} points worse than the same student alone ({spread})."]
     return [
         f"The teacher made no difference that this test can show: {points:+.1f} points against the same student "
         f"alone ({spread})."
     ]
+
+
+def _may_be_chance(result: Mapping[str, Any]) -> bool:
+    """Whether the paired test over seeds leaves more than one chance in twenty that the gain is none."""
+    p_value = (result.get("seeds") or {}).get("p_value")
+    return p_value is not None and p_value >= SIGNIFICANT
 
 
 def _chance(result: Mapping[str, Any]) -> str:
