@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from distill_core.errors import ConfigError
 
 Size = Literal["XS", "S", "M", "L", "XL"]
+SIZES: tuple[Size, ...] = get_args(Size)
 Divergence = Literal["kl_student_teacher", "kl_teacher_student", "jensen_shannon", "logit_mse"]
 DATA_SETS = ("rotten_tomatoes", "bbc_news", "imdb", "csv")
 """Data sets by name; `hf:NAME` is one of the Hugging Face Hub."""
@@ -483,6 +484,10 @@ def _contradictions(config: RunConfig) -> Iterable[tuple[bool, str]]:
          "'joint'; there the teacher answers once, before the student learns"),
         (joint and training.assistant != "none", "training.assistant must be none when objective.mode is joint, got "
          f"{training.assistant!r}; in joint training teacher and student learn side by side"),
+        (teacher.kind == "lstm" and training.assistant != "none"
+         and SIZES.index(training.assistant) >= SIZES.index(teacher.size),
+         f"training.assistant must be smaller than teacher.size {teacher.size!r}, got {training.assistant!r}; it stands "
+         "between teacher and student"),
         (joint and training.seeds > 1, f"training.seeds must be 1 when objective.mode is joint, got {training.seeds}; "
          "there each seed would have another teacher"),
         (student.like_teacher and (teacher.kind != "lstm" or student.kind != "lstm"), "student.like_teacher must be "

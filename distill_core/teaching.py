@@ -121,9 +121,10 @@ def prepare_teaching(job: Job) -> Teaching:
     """
     vectors, training = job.config.student.word_vectors, job.config.training
     given = _glove_vectors(job) if vectors == "glove" else None
-    if training.transfer and not training.augment and not len(job.data.unlabelled):
+    from_file = job.config.teacher.kind == "file"
+    if training.transfer and not (from_file or training.augment or len(job.data.unlabelled)):
         raise _no_further_texts(job)
-    teaching = _answers_of_file(job) if job.config.teacher.kind == "file" else _obtain_teacher(job)
+    teaching = _answers_of_file(job) if from_file else _obtain_teacher(job)
     if job.config.transfers:
         teaching = _with_transfer(job, teaching)
     teaching = _with_words(job, teaching) if vectors == "teacher" else replace(teaching, words=given)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from distill_core import config as configuration
-from distill_core.config import DATA_SETS, DataConfig, RunConfig, digest, parse
+from distill_core.config import DATA_SETS, SIZES, DataConfig, RunConfig, digest, parse
 from distill_core.errors import ConfigError
 from distill_core.presets import load
 
@@ -96,6 +96,9 @@ def reconciled(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if teacher.get("kind") == "pretrained":
             teacher["frozen"] = False
         training |= {"augment": 0, "assistant": "none", "seeds": 1}
+    sizes = ["none", *SIZES]
+    if sizes.index(training.get("assistant", "none")) >= sizes.index(teacher.get("size", "M")):
+        training["assistant"] = "none"
     return values
 
 
@@ -113,6 +116,7 @@ configs = st.fixed_dictionaries(
 ).map(reconciled)
 NEEDS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("data", "name"): {"data": {"path": "reviews.csv"}},
+    ("training", "assistant"): {"teacher": {"kind": "pretrained"}},
     ("teacher", "kind"): {"data": {"name": "csv", "path": "reviews.csv"}},
 }
 """What must hold for every value of a field to be possible."""
@@ -400,6 +404,12 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
         "training.assistant must be none when objective.mode is joint, got 'S'; ",
         "side by side",
         {"training": {"assistant": "none"}},
+    ),
+    "an assistant as large as its teacher": (
+        {"teacher": {"size": "S"}, "training": {"assistant": "S"}},
+        "training.assistant must be smaller than teacher.size 'S', got 'S'; ",
+        "between teacher and student",
+        {"training": {"assistant": "XS"}},
     ),
     "joint training with several seeds": (
         {**JOINT, "training": {"seeds": 3}},

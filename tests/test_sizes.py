@@ -143,9 +143,9 @@ def test_there_is_no_assistant_unless_one_is_asked_for() -> None:
     assert assistant_model(RunConfig()) is None
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES[:-1])
 def test_an_assistant_is_an_lstm_of_a_teachers_size_shaped_like_an_lstm_teacher(size: Size) -> None:
-    teacher = {"size": "L", "bidirectional": False, "layers": 2, "pooling": "last", "dropout": 0.1}
+    teacher = {"size": "XL", "bidirectional": False, "layers": 2, "pooling": "last", "dropout": 0.1}
     found = assistant_model(parse({"teacher": teacher, "training": {"assistant": size}}))
     assert found is not None
     assert (found.kind, found.size, widths(found)) == ("lstm", size, TEACHER_WIDTHS[size])

@@ -432,11 +432,13 @@ def test_glove_that_knows_no_word_is_refused(store: Store, file: Path) -> None:
 
 
 def test_an_assistant_answers_in_the_teachers_place_for_the_student_alone(home: Store, file: Path) -> None:
-    job, teaching, events = taught(home, config_of(file, "training.assistant=S", "training.augment=1"))
+    job, teaching, events = taught(
+        home, config_of(file, "teacher.size=S", "training.assistant=XS", "training.augment=1")
+    )
     assert stages_begun(events)[-1] == "assistant"
     assert set(teaching.logits.ids_N.tolist()) == set(teaching.texts.ids_N.tolist())
     ids = teaching.texts.ids_N
-    own = replace(job, config=config_of(file, "training.augment=1"))
+    own = replace(job, config=config_of(file, "teacher.size=S", "training.augment=1"))
     of_teacher = prepare_teaching(own)
     assert not torch.allclose(teaching.logits.of_ids(ids), of_teacher.logits.of_ids(ids), atol=1e-2)
     labelled = of_teacher.teacher_logits
@@ -447,7 +449,7 @@ def test_a_student_of_an_assistant_is_measured_against_the_teacher(home: Store, 
     from distill_core.analysis.metrics import fidelity
     from distill_core.analysis.predict import Predictor
 
-    finished = run(home, config_of(file, "training.assistant=S"))
+    finished = run(home, config_of(file, "teacher.size=S", "training.assistant=XS"))
     texts = job_of(home, finished.config).texts.test.texts
     logits = {role: reader.logits(texts) for role, reader in Predictor.load(home, finished.run_id).readers.items()}
     expected = fidelity(logits["student"], logits["teacher"])
