@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill_core import openmp
 from distill_core.analysis.verdict import verdict
+from distill_core.config import RunConfig
 from distill_core.errors import DistillError
 from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
 from distill_core.presets import PRESETS, load
 from distill_core.store import Store, home_folder
 from distill_core.worker import work
+
+if TYPE_CHECKING:
+    from distill_core.data.profile import Profile
 
 PACKAGES = (
     "torch",
@@ -63,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
             return 0
     print(f"run {run_id} in {store.run_folder(run_id)}", file=sys.stderr)
     try:
-        result = work(run_id, store, _Narrator())
+        result = work(run_id, store, _Narrator(lambda: _left_out(run_id, store)))
     except DistillError:
         raise
     except Exception as error:
@@ -74,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     if result is None:
         print(f"run {run_id} was cancelled", file=sys.stderr)
         return 1
-    print(json.dumps(result) if options.json else "\n".join(_summary(result)))
+    print(json.dumps(result) if options.json else "\n".join([*_summary(result), *_left_out(run_id, store)]))
     return 0
 
 
@@ -92,14 +98,34 @@ def _assigned_run(name: str, store: Store) -> str:
     return run_id
 
 
-class _Narrator:
-    """Tells a person on stderr how a run goes on: stages, epochs, and a line every few seconds between."""
+def _left_out(run_id: str, store: Store) -> list[str]:
+    """A line on the rows that a run's data set has lost, none where that cannot be told any more."""
+    from distill_core.data.description import left_out
 
-    def __init__(self) -> None:
+    try:
+        profile = _profile(store.config(run_id), store)
+    except (DistillError, OSError):
+        return []
+    return [] if profile is None else left_out(profile)
+
+
+class _Narrator:
+    """Tells a person on stderr how a run goes on: stages, epochs, and a line every few seconds between.
+
+    Args:
+        left_out: says what the data set has lost, once it has been read.
+    """
+
+    def __init__(self, left_out: Callable[[], Sequence[str]]) -> None:
+        self._left_out: Callable[[], Sequence[str]] | None = left_out
         self._steps: dict[str, int] = {}
         self._spoke = time.monotonic()
 
     def __call__(self, event: Event) -> None:
+        if self._left_out is not None and isinstance(event, StageStarted) and event.stage != "read":
+            for said in self._left_out():
+                print(said, file=sys.stderr, flush=True)
+            self._left_out = None
         line = ""
         match event:
             case RunStarted():
@@ -125,16 +151,26 @@ class _Narrator:
 
 
 def _summary(result: dict[str, Any]) -> list[str]:
-    lines = [f"{'':10}{'accuracy':>9}{'parameters':>12}{'ms a text':>11}   architecture"]
+    width = 13 if result["seeds"] else 9
+    lines = [f"{'':10}{'accuracy':>{width}}{'parameters':>12}{'ms a text':>11}   architecture"]
     for role in ("teacher", "baseline", "student"):
         model = result[role]
         if model is not None:
             parameters = "" if model["parameters"] is None else f"{model['parameters']:,}"
             latency = "" if model["latency_ms"] is None else f"{model['latency_ms']:.2f}"
-            lines.append(
-                f"{role:10}{model['test_accuracy']:>9.1%}{parameters:>12}{latency:>11}   {model['architecture']}"
-            )
+            accuracy = _percent(*_accuracy(result, role))
+            lines.append(f"{role:10}{accuracy:>{width}}{parameters:>12}{latency:>11}   {model['architecture']}")
     return [*lines, *verdict(result)]
+
+
+def _accuracy(result: Mapping[str, Any], role: str) -> tuple[float, float | None]:
+    """Mean test accuracy over the seeds and its standard deviation, which one seed has not."""
+    spread = (result["seeds"] or {}).get(role)
+    return (spread["mean"], spread["std"]) if spread else (result[role]["test_accuracy"], None)
+
+
+def _percent(share: float, deviation: float | None) -> str:
+    return f"{share:.1%}" + ("" if deviation is None else f" ±{100 * deviation:.1f}")
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -149,26 +185,74 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _runs(options: argparse.Namespace) -> int:
     store = Store(options.home)
-    rows = []
-    for run_id in store.run_ids():
+    rows = [_run_row(run_id, store) for run_id in store.run_ids()]
+    return _answer(options, rows, [_run_line(row) for row in rows] or ["No runs yet; start one with: run"])
+
+
+def _run_row(run_id: str, store: Store) -> dict[str, Any]:
+    unknown = ("created", "error", "test_accuracy", "test_accuracy_std", "seeds", "retention", "gain")
+    row: dict[str, Any] = {"run_id": run_id, "status": "unreadable", **dict.fromkeys(unknown)}
+    try:
         status, result = store.status(run_id), store.result(run_id)
-        rows.append(
-            {
-                "run_id": run_id,
-                "status": status.status,
-                "created": status.created,
-                "error": status.error,
-                "test_accuracy": result and result["student"]["test_accuracy"],
-                "retention": result and result["retention"],
-                "gain": result and result["gain"],
-            }
-        )
-    lines = [f"{row['run_id']}  {row['status']:9}  {_percent(row['test_accuracy'])}" for row in rows]
-    return _answer(options, rows, lines or ["No runs yet; start one with: run"])
+        row |= {"status": status.status, "created": status.created, "error": status.error}
+        if result is not None:
+            mean, deviation = _accuracy(result, "student")
+            row |= {"test_accuracy": mean, "test_accuracy_std": deviation}
+            row |= {"seeds": result["seeds"]["count"] if result["seeds"] else 1}
+            row |= {name: result[name] for name in ("retention", "gain")}
+    except (DistillError, OSError, LookupError, TypeError) as error:
+        row |= {"status": "unreadable", "error": str(error)}
+    return row
 
 
-def _percent(share: Any) -> str:
-    return "" if share is None else f"student {share:.1%}"
+def _run_line(row: Mapping[str, Any]) -> str:
+    told = row["error"] if row["status"] == "unreadable" else ""
+    if row["test_accuracy"] is not None:
+        told = f"student {_percent(row['test_accuracy'], row['test_accuracy_std'])}"
+        told += f" over {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"{row['run_id']}  {row['status']:10}  {told}"
+
+
+def _data(options: argparse.Namespace) -> int:
+    from distill_core.data.description import describe_profile
+    from distill_core.data.sources import describe
+
+    store, config = Store(options.home), load(options.preset, options.config, options.set)
+    try:
+        profile = _profile(config, store) or _read_profile(config, store)
+    except KeyboardInterrupt:
+        print("reading was cancelled", file=sys.stderr)
+        return 1
+    source = describe(config.data)
+    lines = [f"{source.title} ({config.data.name})", source.description, *describe_profile(profile)]
+    return _answer(options, asdict(profile), lines)
+
+
+def _profile(config: RunConfig, store: Store) -> Profile | None:
+    """What the configured data set looks like; None while nobody has read it. Raises DataError."""
+    from distill_core import keys
+    from distill_core.data.profile import Profile
+
+    folder = store.cached("tokens", keys.data_key(config, store.data_folder))
+    return None if folder is None else Profile.read(folder)
+
+
+def _read_profile(config: RunConfig, store: Store) -> Profile:
+    """The same of a data set that has yet to be read, with its progress on stderr."""
+    from distill_core import teaching
+
+    spoke = -math.inf
+
+    def progress(words: str, part: float) -> None:
+        nonlocal spoke
+        if time.monotonic() - spoke > 2:
+            spoke = time.monotonic()
+            print(f"{words}: {part:.0%}", file=sys.stderr, flush=True)
+
+    teaching.prepare_data(config, store, progress=progress)
+    profile = _profile(config, store)
+    assert profile is not None
+    return profile
 
 
 def _presets(options: argparse.Namespace) -> int:
@@ -186,16 +270,16 @@ def _datasets(options: argparse.Namespace) -> int:
 
 
 def _found_datasets(store: Store) -> list[dict[str, Any]]:
-    from distill_core.data.sources import SOURCES, found
+    from distill_core.data.sources import HUB, SOURCES, found
 
     return [
         {
             "name": name,
             "title": source.title,
             "description": source.description,
-            "found": found(name, store.data_folder) is not None,
+            "found": found(name, store.data_folder),
         }
-        for name, source in SOURCES.items()
+        for name, source in {**SOURCES, "hf:NAME": HUB}.items()
     ]
 
 
@@ -244,16 +328,22 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--home", type=Path, default=None, help=f"home folder (default {home_folder()})")
         return added
 
-    run = command("run", _run, "Train teacher, baseline and student, and say what each is worth.")
-    run.add_argument("--preset", default="quick", metavar="NAME", help="start from a preset (default quick)")
-    run.add_argument("--config", type=Path, metavar="FILE", help="overlay settings from a JSON file")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="overlay one setting; repeatable"
-    )
+    def configured(name: str, action: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        added = command(name, action, summary)
+        added.add_argument("--preset", default="quick", metavar="NAME", help="start from a preset (default quick)")
+        added.add_argument("--config", type=Path, metavar="FILE", help="overlay settings from a JSON file")
+        added.add_argument(
+            "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="overlay one setting; repeatable"
+        )
+        return added
+
+    run = configured("run", _run, "Train teacher, baseline and student, and say what each is worth.")
     run.add_argument(
         "--seeds", metavar="N", help="repeat baseline and student with N seeds and one teacher: is the gain chance?"
     )
     run.add_argument("--run-id", help=argparse.SUPPRESS)
+    data = configured("data", _data, "Read the data set, and say what it looks like and what was left out.")
+    data.add_argument("--json", action="store_true", help="print it as one JSON object on the last line")
     predict = command("predict", _predict, "Ask the models of a finished run; one JSON line a text.")
     predict.add_argument("run_id", metavar="RUN_ID", help="a run id, or the end of one")
     predict.add_argument("text", nargs="+", metavar="TEXT")

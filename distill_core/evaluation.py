@@ -85,6 +85,6 @@ def _facts(candidate: Candidate, job: Job) -> dict[str, Any]:
 def _latency_ms(model: nn.Module, encode: Callable[[str], list[int]], job: Job) -> float:
     """Measured on the CPU wherever the run computes, since that is where the pages and most users predict."""
     model.eval()
-    latency = predict.latency_ms(model.cpu(), encode, job.texts.test.texts)
+    latency = predict.latency_ms(model.cpu(), encode, job.data.samples)
     model.to(job.context.compute.device)
     return latency

@@ -3,7 +3,7 @@
     DISTILL_HOME/
         runs/<run_id>/      config.json status.json events.jsonl result.json vocabulary.json *.safetensors worker.log
         teachers/<key>/     config.json teacher.safetensors logits.safetensors encoder/
-        tokens/<key>/       vocabulary.json profile.json tokens.safetensors
+        tokens/<key>/       vocabulary.json profile.json samples.json tokens.safetensors
         transfer/<key>/     transfer.safetensors (further texts and the teacher's answers)
         words/<key>/        words.safetensors (the teacher's vectors for the vocabulary)
         uploads/            files that people have given to the lab, named by their content

@@ -6,8 +6,9 @@ teacher, and every cell of a sweep, starts at the student.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from distill_core import keys, teachers
 from distill_core.analysis import metrics
+from distill_core.analysis.predict import LATENCY_TEXTS
 from distill_core.config import RunConfig
 from distill_core.data import augment, batches, sources
 from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits
@@ -66,14 +68,18 @@ def prepare_data(
             lambda part: progress("Counting words", READ_SHARE + (1 - READ_SHARE) * part),
         )
         profile = summarise(dataset, encoded)
-        folder = store.publish("tokens", key, lambda path: _write_tokens(path, encoded, profile))
+        samples = dataset.test.texts[:LATENCY_TEXTS]
+        folder = store.publish("tokens", key, lambda path: _write_tokens(path, encoded, profile, samples))
     vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
-    return EncodedDataset.from_tensors(
+    data = EncodedDataset.from_tensors(
         Profile.read(folder).labels, vocabulary, load_file(folder / "tokens.safetensors")
     )
+    return replace(data, samples=tuple(json.loads((folder / "samples.json").read_text(encoding="utf-8"))))
 
 
-def _write_tokens(folder: Path, encoded: EncodedDataset, profile: Profile) -> None:
+def _write_tokens(folder: Path, encoded: EncodedDataset, profile: Profile, samples: Sequence[str]) -> None:
+    # Predictions are timed at the end of a run, when a file may lie elsewhere.
+    (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
     (folder / "vocabulary.json").write_text(encoded.vocabulary.to_json(), encoding="utf-8")
     profile.write(folder)
     save_file(encoded.tensors(), folder / "tokens.safetensors")

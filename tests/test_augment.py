@@ -72,6 +72,14 @@ def kind_of_copy(copy: str, own: str) -> str:
     return "odd"
 
 
+def test_the_module_states_where_it_differs_from_its_paper() -> None:
+    told = " ".join(str(augment.__doc__).split())
+    assert f"masked with probability {MASKED_SHARE} here, with 0.1 there" in told
+    lengths = {len(copy.split()) for copy in altered([LONG[0]], 400, 0) if is_run_of(copy.split(), LONG[0].split())}
+    assert lengths >= set(range(1, 21)), "of any length"
+    assert "of any length up to the whole text here, of 1 to 5 words there" in told
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_copies_are_masked_cut_and_spliced_a_third_each(seed: int) -> None:
     made = altered(LONG, 40, seed)

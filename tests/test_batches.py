@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from distill_core.config import DataConfig
 from distill_core.data.batches import (
+    NO_LABEL,
     Batch,
     EncodedDataset,
     EncodedTexts,
@@ -175,13 +176,24 @@ def test_windows_lose_nothing_but_leftovers_of_one_token(parts: list[list[list[i
     batch = cut.gather(torch.arange(len(cut)))
     found = [tokens[:length] for tokens, length in zip(batch.tokens_BT.tolist(), batch.lengths_B.tolist(), strict=True)]
     assert found == expected
-    assert set(cut.labels_N.tolist()) == {-1}
+    assert set(cut.labels_N.tolist()) == {NO_LABEL}
 
 
 def test_windows_pass_over_a_part_without_texts() -> None:
     nothing = EncodedTexts.of(range(0), [], [])
     cut = windows([nothing, EncodedTexts.of([0], [[4, 5, 6]], [0])], 64)
     assert cut.flat.tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize("rows", [[], [[4]], [[4], [5], [6]]])
+def test_no_windows_are_left_of_texts_of_one_token(rows: list[list[int]]) -> None:
+    cut = windows([EncodedTexts.of(range(len(rows)), rows, [0] * len(rows))], 64)
+    assert (len(cut), cut.flat.tolist(), cut.offsets.tolist()) == (0, [], [0])
+    assert batch_count(cut, 8) == 0
+    assert one_pass(cut, 8, 0) == list(sorted_batches(cut, 8)) == []
+    other = EncodedTexts.of([0], [[4, 5]], [1])
+    assert rows_of(cut.joined(other)) == rows_of(other)
+    assert cut.joined(other).flat.dtype == other.flat.dtype
 
 
 # Further texts
@@ -192,7 +204,7 @@ def disjoint_texts(draw: st.DrawFn) -> tuple[EncodedTexts, EncodedTexts]:
     """Two lots of texts without a common id."""
     first, _ = draw(encoded_texts())
     rows = draw(token_rows)
-    return first, EncodedTexts.of(range(20_000, 20_000 + len(rows)), rows, [-1] * len(rows))
+    return first, EncodedTexts.of(range(20_000, 20_000 + len(rows)), rows, [NO_LABEL] * len(rows))
 
 
 def rows_of(texts: EncodedTexts) -> list[tuple[int, int, list[int]]]:
@@ -253,7 +265,7 @@ def test_texts_without_labels_get_ids_below_zero_that_never_collide(counts: list
     ids: list[int] = []
     for count in counts:
         texts = EncodedTexts.without_labels([[3]] * count, first=len(ids))
-        assert texts.labels_N.tolist() == [-1] * count
+        assert texts.labels_N.tolist() == [NO_LABEL] * count
         assert texts.ids_N.tolist() == list(unlabelled_ids(count, len(ids)))
         ids.extend(texts.ids_N.tolist())
     assert ids == [-number for number in range(1, len(ids) + 1)]

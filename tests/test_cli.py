@@ -11,19 +11,24 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distill_core import __main__ as command_line
+from distill_core import worker
 from distill_core.__main__ import main
-from distill_core.data.sources import SOURCES
+from distill_core.data import sources
+from distill_core.data.sources import HUB, SOURCES
 from distill_core.events import StageStarted, Step, stages_of
 from distill_core.presets import PRESETS
 from distill_core.store import Store
 from tests.runs import made_rows, write_csv
 
 ROLES = ("teacher", "baseline", "student")
+LISTED = [*SOURCES, "hf:NAME"]
 TINY = stages_of(PRESETS["tiny"].config)
 FASTER = ("training.epochs=1", "teacher.epochs=1", "teacher.encoder_max_tokens=16", "data.train_limit=40")
 
@@ -164,6 +169,30 @@ def test_seeds_repeat_baseline_and_student(home: Path, file: Path) -> None:
     assert "repeat: " in done.stderr
     text = within(home, "run", "--preset", "tiny", "--seeds", "3", *on_file(file)).stdout
     assert "on the average of 3 seeds" in text
+    accuracies = {line.split()[0]: line[10:].lstrip() for line in text.splitlines()[1:4]}
+    assert "±" not in accuracies["teacher"]
+    for role in ("student", "baseline"):
+        assert accuracies[role].startswith(mean_and_deviation(result["seeds"][role]) + " ")
+    (listed,) = (line for line in within(home, "runs").stdout.splitlines() if line.startswith(result["run_id"]))
+    assert listed.endswith(f"student {mean_and_deviation(result['seeds']['student'])} over 3 seeds")
+
+
+def mean_and_deviation(spread: dict[str, Any]) -> str:
+    return f"{spread['mean']:.1%} ±{100 * spread['std']:.1f}"
+
+
+def test_runs_of_several_seeds_are_listed_with_the_mean_not_the_first_seeds_accuracy(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    spread = {"values": [0.5, 0.9], "mean": 0.7, "std": 0.25}
+    result = {"student": {"test_accuracy": 0.5}, "retention": 1.0, "gain": None}
+    for seeds in ({"count": 2, "student": spread, "baseline": None}, None):
+        store.write_result(store.create_run(PRESETS["tiny"].config), {**result, "seeds": seeds})
+    rows = last_json(within(tmp_path, "runs", "--json"))
+    facts = [(row["test_accuracy"], row["test_accuracy_std"], row["seeds"]) for row in rows]
+    assert sorted(facts, key=str) == [(0.5, None, 1), (0.7, 0.25, 2)]
+    text = within(tmp_path, "runs").stdout
+    assert "student 70.0% ±25.0 over 2 seeds\n" in text
+    assert "student 50.0%\n" in text
 
 
 def test_seeds_are_the_last_word_on_the_setting_of_the_same_name(home: Path, file: Path) -> None:
@@ -180,6 +209,94 @@ def test_seeds_that_cannot_be_are_refused_with_value_and_remedy(tmp_path: Path, 
     for words in ("training.seeds", seeds, "try 3 to 5"):
         assert words in line
     assert not (tmp_path / "runs").exists()
+
+
+# Looking at the data
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 made-up reviews, 3 of them twice, and 2 rows without a text."""
+    rows = made_rows(60)
+    empty = [{"text": " ", "label": "bad"}] * 2
+    return write_csv(tmp_path_factory.mktemp("spoilt") / "reviews.csv", [*rows, *rows[:3], *empty])
+
+
+LEFT_OUT = "Left out: 5 of 65 rows (2 empty text, 3 duplicate text)"
+
+
+def test_data_tells_what_the_data_page_shows(tmp_path: Path, spoilt: Path) -> None:
+    done = within(tmp_path, "data", *on_file(spoilt))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Your own file (csv)"
+    assert lines[2].startswith("2 classes, a vocabulary of ")
+    sizes = {line[:20].strip(): line[20:].split() for line in lines[4:10]}
+    assert sizes[""] == ["train", "val", "test", "unlabelled"]
+    assert sizes["texts"] == ["48", "6", "6", "0"]
+    assert sizes["bad"] == sizes["good"] == ["24", "3", "3"]
+    assert LEFT_OUT in lines
+    assert "The texts are in column 'text', the labels in column 'label'." in lines
+    bars = lines[lines.index("Training texts by their number of tokens:") + 1 :]
+    assert sum(int(line.split("#")[0].split()[-1]) for line in bars[: bars.index("")]) == 48
+    assert lines[-5] == "Examples of training texts:"
+    assert [line.split(":")[0].strip() for line in lines[-4:]] == ["bad", "bad", "good", "good"]
+    assert done.stderr.startswith("Reading reviews.csv: 0%\n")
+
+
+def test_data_gives_the_profile_as_json_and_reads_it_once(tmp_path: Path, spoilt: Path) -> None:
+    first = within(tmp_path, "data", "--preset", "tiny", *on_file(spoilt, "data.train_limit=20"), "--json")
+    (folder,) = (tmp_path / "tokens").iterdir()
+    assert last_json(first) == json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+    assert last_json(first)["texts"]["train"] == 20
+    again = within(tmp_path, "data", "--preset", "tiny", *on_file(spoilt, "data.train_limit=20"), "--json")
+    assert last_json(again) == last_json(first)
+    assert again.stderr == ""
+
+
+def test_data_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    done = within(tmp_path, "data", *on_file(tmp_path / "missing.csv"))
+    assert done.returncode == 2
+    assert "data.path must be a file that exists" in done.stderr
+
+
+def test_reading_the_data_can_be_interrupted(tmp_path: Path, spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "load", interrupted)
+    done = within(tmp_path, "data", *on_file(spoilt))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "reading was cancelled\n")
+
+
+def test_a_run_says_what_was_left_out_of_its_data(tmp_path: Path, spoilt: Path) -> None:
+    done = within(tmp_path, "run", "--preset", "tiny", *on_file(spoilt))
+    assert done.stdout.splitlines()[-1] == LEFT_OUT
+    told = done.stderr.splitlines()
+    assert told.count(LEFT_OUT) == 1
+    assert told.index(LEFT_OUT) < next(place for place, line in enumerate(told) if line.startswith("finetune: "))
+    store = Store(tmp_path)
+    assert "Left out" not in json.dumps(store.result(store.run_ids()[0]))
+
+
+def test_a_run_of_data_of_which_nothing_was_left_out_does_not_mention_it(home: Path, file: Path) -> None:
+    done = within(home, "run", "--preset", "tiny", *on_file(file))
+    assert "Left out" not in done.stdout + done.stderr
+
+
+def test_a_run_ends_well_though_its_file_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = write_csv(tmp_path / "gone.csv", [*made_rows(60), made_rows(60)[0]])
+
+    def work_and_delete(*arguments: Any) -> dict[str, Any] | None:
+        result = worker.work(*arguments)
+        gone.unlink()
+        return result
+
+    monkeypatch.setattr(command_line, "work", work_and_delete)
+    done = within(tmp_path / "home", "run", "--preset", "tiny", *on_file(gone))
+    assert done.returncode == 0, done.stderr
+    assert "Left out: 1 of 61 rows (1 duplicate text)" in done.stderr
+    assert "Left out" not in done.stdout
 
 
 # Files of one's own
@@ -407,13 +524,13 @@ def test_listings_answer_in_json(home: Path, first: dict[str, Any]) -> None:
     assert doctor["versions"]["torch"].startswith("2.13.0")
     assert doctor["device"]
     assert doctor["precision"] in ("float32", "bfloat16")
-    assert doctor["data"].keys() == SOURCES.keys()
+    assert list(doctor["data"]) == LISTED
     assert doctor["data"]["rotten_tomatoes"] is True
 
 
 def test_listings_answer_people_too(home: Path, first: dict[str, Any]) -> None:
     assert first["run_id"] in within(home, "runs").stdout
-    for listing, names in (("presets", PRESETS), ("datasets", SOURCES)):
+    for listing, names in (("presets", PRESETS), ("datasets", LISTED)):
         lines = within(home, listing).stdout.splitlines()
         assert [line.split()[0] for line in lines] == list(names)
     assert "rotten_tomatoes True" in within(home, "doctor").stdout
@@ -421,17 +538,52 @@ def test_listings_answer_people_too(home: Path, first: dict[str, Any]) -> None:
 
 def test_data_sets_are_listed_with_what_is_there_of_them(tmp_path: Path) -> None:
     listed = {row["name"]: row for row in last_json(within(tmp_path, "datasets", "--json"))}
-    assert list(listed) == list(SOURCES)
-    assert {name: row["title"] for name, row in listed.items()} == {
-        name: source.title for name, source in SOURCES.items()
-    }
-    assert {name for name, row in listed.items() if row["found"]} == {"rotten_tomatoes", "bbc_news", "csv"}
+    assert list(listed) == LISTED
+    assert [row["title"] for row in listed.values()] == [*(source.title for source in SOURCES.values()), HUB.title]
+    assert {name for name, row in listed.items() if row["found"]} == {"rotten_tomatoes", "bbc_news", "csv", "hf:NAME"}
     archive = tmp_path / "data" / "imdb" / "aclImdb_v1.tar.gz"
     archive.parent.mkdir(parents=True)
     archive.write_bytes(b"here it is")
     found = {row["name"]: row["found"] for row in last_json(within(tmp_path, "datasets", "--json"))}
     assert found["imdb"] is True
     assert last_json(within(tmp_path, "doctor", "--json"))["data"] == found
+
+
+def test_the_hub_is_missing_where_its_library_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(package: str) -> str:
+        if package == "datasets":
+            raise PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr(sources, "version", installed)
+    (line,) = (line for line in within(tmp_path, "datasets").stdout.splitlines() if line.startswith("hf:NAME"))
+    assert line.split()[1] == "missing"
+    assert "pip install datasets" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("status.json", "{"),
+        ("status.json", '{"status": "finished", "from": "another version"}'),
+        ("result.json", "[]"),
+        ("result.json", "{}"),
+        ("result.json", '{"student": null, "seeds": null}'),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_listed_among_the_others(tmp_path: Path, name: str, content: str) -> None:
+    store = Store(tmp_path)
+    broken, whole = (store.create_run(PRESETS["tiny"].config) for _ in range(2))
+    (store.run_folder(broken) / name).write_text(content, encoding="utf-8")
+    rows = {row["run_id"]: row for row in last_json(within(tmp_path, "runs", "--json"))}
+    assert rows[broken]["status"] == "unreadable"
+    assert rows[broken]["error"]
+    assert rows[broken]["test_accuracy"] is None
+    assert rows[whole]["status"] == "queued"
+    assert rows[broken].keys() == rows[whole].keys()
+    done = within(tmp_path, "runs")
+    assert done.returncode == 0
+    assert f"{broken}  unreadable  {rows[broken]['error']}" in done.stdout
 
 
 def test_home_comes_from_the_environment(tmp_path: Path) -> None:

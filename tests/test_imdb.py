@@ -146,7 +146,8 @@ def test_limits_and_seed_apply(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [f"imdb/{ARCHIVE}", ARCHIVE])
 def test_an_archive_in_the_data_folder_is_read_without_the_network(tmp_path: Path, place: str) -> None:
     file = put(tmp_path / place)
-    assert sources.found("imdb", tmp_path) == str(file)
+    assert sources.found("imdb", tmp_path)
+    assert imdb.find(None, tmp_path) == file
     assert len(load(tmp_path).test) == 40
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file], "nothing is unpacked"
 
@@ -154,7 +155,8 @@ def test_an_archive_in_the_data_folder_is_read_without_the_network(tmp_path: Pat
 @pytest.mark.parametrize("place", ["imdb", "."])
 def test_a_folder_that_torchtext_unpacked_is_read(tmp_path: Path, place: str) -> None:
     folder = unpack(tmp_path / place)
-    assert sources.found("imdb", tmp_path) == str(folder)
+    assert sources.found("imdb", tmp_path)
+    assert imdb.find(None, tmp_path) == folder
     put(tmp_path / "elsewhere" / ARCHIVE)
     assert load(tmp_path) == load(tmp_path / "elsewhere")
 
@@ -168,6 +170,17 @@ def test_the_path_may_be_the_archive_its_folder_or_the_unpacked_folder(tmp_path:
     folder = unpack(tmp_path / "open")
     assert load(nowhere, folder) == load(nowhere, folder.parent) == expected
     assert not nowhere.exists()
+
+
+def test_an_empty_path_means_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    put(tmp_path / "data" / "imdb" / ARCHIVE)
+    config = DataConfig(name="imdb", path="")
+    assert sources.load(config, tmp_path / "data") == load(tmp_path / "data")
+    assert sources.fingerprint(config, tmp_path / "data") == sources.fingerprint(
+        DataConfig(name="imdb"), tmp_path / "data"
+    )
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
@@ -222,6 +235,25 @@ def test_an_archive_whose_checksum_is_wrong_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     place = put(tmp_path / ARCHIVE, content)
     assert f"'{place}' is broken or incomplete" in refusal(tmp_path)
+
+
+def test_a_file_of_ones_own_is_never_to_be_deleted(tmp_path: Path) -> None:
+    remedy = f"; leave data.path empty to download it, or give the folder that holds {ARCHIVE}"
+    incomplete = {name: text for name, text in reviews().items() if not name.endswith("/7_7.txt")}
+    linked = packed({**reviews(), "../up.txt": "out"})
+    for content in (b"text,label\nfine,good\n", packed(reviews())[:-9], packed(incomplete), linked):
+        message = refusal(tmp_path / "data", put(tmp_path / "mine" / ARCHIVE, content))
+        assert message.endswith(remedy)
+        assert "delete" not in message
+        assert refusal(tmp_path / "data", tmp_path / "mine") == message
+    folder = unpack(tmp_path / "open")
+    (folder / "test" / "pos" / "1_7.txt").unlink()
+    assert refusal(tmp_path / "data", folder).endswith(remedy)
+
+
+def test_what_lies_in_the_data_folder_is_to_be_deleted(tmp_path: Path) -> None:
+    place = put(tmp_path / "imdb" / ARCHIVE, b"broken")
+    assert f"; delete '{place}' and run again to download it" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up.txt", "aclImdb/../../up.txt"])
@@ -387,7 +419,7 @@ def test_without_a_network_the_address_and_the_place_are_named(tmp_path: Path, m
     message = refusal(tmp_path)
     assert f"{ARCHIVE} cannot be downloaded from http://127.0.0.1:9/{ARCHIVE}" in message
     assert f"put the file at '{tmp_path / 'imdb' / ARCHIVE}' by hand, or set data.path to it" in message
-    assert sources.found("imdb", tmp_path) is None
+    assert not sources.found("imdb", tmp_path)
 
 
 def test_reading_can_be_cancelled(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill_core.config import Divergence
-from distill_core.training.losses import UNLABELLED, cross_entropy, distillation_loss, divergence, ramped
+from distill_core.data.batches import NO_LABEL
+from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
 
 KINDS: tuple[Divergence, ...] = get_args(Divergence)
 SOFT = tuple(kind for kind in KINDS if kind != "logit_mse")
@@ -367,7 +368,7 @@ def partly_labelled(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 @given(made=partly_labelled())
 def test_cross_entropy_is_the_mean_over_the_labelled_texts_alone(made: tuple[Tensor, Tensor]) -> None:
     logits, labels = made
-    kept = [(row, int(label)) for row, label in zip(softened(logits, 1.0), labels, strict=True) if label != UNLABELLED]
+    kept = [(row, int(label)) for row, label in zip(softened(logits, 1.0), labels, strict=True) if label != NO_LABEL]
     expected = float(np.mean([-np.log(row[label]) for row, label in kept])) if kept else 0.0
     assert float(cross_entropy(logits, labels)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
@@ -379,14 +380,14 @@ def test_texts_without_a_label_get_no_gradient_from_cross_entropy(made: tuple[Te
     cross_entropy(leaf, labels).backward()
     assert leaf.grad is not None
     assert bool(leaf.grad.isfinite().all())
-    assert bool((leaf.grad[labels == UNLABELLED] == 0).all())
-    if bool((labels != UNLABELLED).all()):
+    assert bool((leaf.grad[labels == NO_LABEL] == 0).all())
+    if bool((labels != NO_LABEL).all()):
         torch.testing.assert_close(leaf.grad, torch.autograd.grad(F.cross_entropy(leaf, labels), leaf)[0])
 
 
 def test_cross_entropy_is_zero_where_no_text_has_a_label() -> None:
     logits = torch.randn(3, 2, requires_grad=True)
-    loss = cross_entropy(logits, torch.full((3,), UNLABELLED))
+    loss = cross_entropy(logits, torch.full((3,), NO_LABEL))
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert logits.grad is not None

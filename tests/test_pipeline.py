@@ -19,7 +19,7 @@ from distill_core.analysis.verdict import verdict
 from distill_core.config import Divergence, RunConfig
 from distill_core.data import sources
 from distill_core.errors import Cancelled, ConfigError, DataError
-from distill_core.events import Epoch, Pace, RunStarted, Step, stages_of
+from distill_core.events import Epoch, Event, Pace, RunStarted, Step, stages_of
 from distill_core.models.sizes import describe, parameter_count
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from tests.encoders import save_tiny
@@ -363,6 +363,20 @@ def test_several_seeds_without_a_baseline(home: Store, file: Path) -> None:
     assert {epoch.role for epoch in finished.history.progress["repeat"].epochs} == {"student"}
 
 
+def test_a_run_whose_file_goes_while_it_learns_still_ends_with_a_result(store: Store, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "reviews.csv", made_rows(60))
+    config, events = config_of(file), list[Event]()
+    run_id = store.create_run(config, state="running")
+
+    def check() -> None:
+        if "finetune" in stages_begun(events):
+            file.unlink(missing_ok=True)
+
+    result = pipeline.run(run_id, store, events.append, check)
+    assert not file.exists()
+    assert all(result[role]["latency_ms"] > 0 for role in ROLES)
+
+
 # Pre-trained teachers
 
 
@@ -525,7 +539,7 @@ class Stop:
                 raise Cancelled
 
 
-CACHES = {"read": "tokens", "pretrain": "teachers", "finetune": "teachers", "cache": "teachers", "transfer": "transfer"}
+CACHES = {"read": "tokens", "pretrain": "teachers", "finetune": "teachers", "transfer": "transfer"}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from distill_core.config import DataConfig
 from distill_core.data.batches import EncodedDataset, EncodedTexts, encode
+from distill_core.data.description import describe_profile, left_out
 from distill_core.data.profile import Example, Profile
 from distill_core.data.sources import Dataset, Report, Split
 from distill_core.data.summary import BINS, EXAMPLE_LENGTH, EXAMPLES_PER_CLASS, _lengths, summarise
@@ -174,6 +175,43 @@ def test_a_class_of_few_texts_shows_those_it_has() -> None:
     dataset = Dataset(LABELS, split(0, {"one": 0, "two": 1, "three": 1}), split(10, VAL), split(20, TEST), ())
     shown = Counter(example.label for example in profile_of(dataset)[0].examples)
     assert shown == {"bad": 1, "good": 2}
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=40))
+def test_a_description_counts_every_training_text_in_its_bin(lengths: list[int]) -> None:
+    texts = EncodedTexts.of(range(len(lengths)), [[2] * length for length in lengths], [0] * len(lengths))
+    profile, _ = profile_of(made())
+    lines = describe_profile(dataclasses.replace(profile, lengths=_lengths(texts)))
+    bars = lines[lines.index("Training texts by their number of tokens:") + 1 :]
+    counted = []
+    for bar in bars[: bars.index("")]:
+        *bounds, count = (int(word.replace(",", "")) for word in bar.split("#")[0].replace(" to ", " ").split())
+        counted += [bounds] * count
+    for (first, *rest), length in zip(counted, sorted(lengths), strict=True):
+        assert first <= length <= (rest or [first])[0]
+
+
+def test_a_description_names_every_class_and_what_was_left_out() -> None:
+    profile, _ = profile_of(
+        made(answers=True, report=Report(50, {"empty text": 2, "duplicate text": 1}, ("Split so.",)))
+    )
+    lines = describe_profile(profile)
+    assert lines[0].startswith("3 classes")
+    assert lines[0].endswith("carries a teacher's answers")
+    assert ["odd", "0", "0", "0"] in [line.split() for line in lines]
+    assert "Left out: 3 of 50 rows (2 empty text, 1 duplicate text)" in lines
+    assert "Split so." in lines
+    unknown = {line.split()[0]: line.split()[1] for line in lines if line.endswith("%") and len(line.split()) == 2}
+    assert unknown == {f"{profile.vocabulary}": f"{profile.unknown['val']:.1%}"}
+    assert left_out(profile_of(made())[0]) == []
+
+
+def test_a_description_cannot_move_the_cursor_of_a_terminal() -> None:
+    evil = "\x1b[2J" + "long\n" * 100
+    profile, _ = profile_of(made())
+    examples = tuple(Example(evil, label) for label in (evil, "good"))
+    lines = describe_profile(dataclasses.replace(profile, labels=(evil, "good"), examples=examples))
+    assert all(line.isprintable() and len(line) < 150 for line in lines)
 
 
 def test_a_long_example_is_cut() -> None:

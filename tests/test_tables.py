@@ -10,7 +10,7 @@ import os
 import re
 import time
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -384,15 +384,69 @@ def test_probabilities_become_logarithms_that_add_up(tmp_path: Path) -> None:
     assert all(sum(map(math.exp, row)) == pytest.approx(1) for row in by_id.values())
 
 
+def answers_by_id(dataset: Dataset) -> dict[int, list[float]]:
+    """The probabilities of each labelled text."""
+    return {
+        number: [math.exp(logit) for logit in row]
+        for part in splits(dataset)
+        for number, row in zip(part.ids, part.answers, strict=True)
+    }
+
+
+def test_probabilities_that_do_not_add_up_in_one_row_are_mended_in_that_row_alone(tmp_path: Path) -> None:
+    dataset = load(written(tmp_path, answered({"teacher_bad": [0.9] * 40, "teacher_good": [0.1] * 39 + [0.13]})))
+    by_id = answers_by_id(dataset)
+    assert by_id.pop(40) == pytest.approx([0.9 / 1.03, 0.13 / 1.03])
+    assert all(row == pytest.approx([0.9, 0.1]) for row in by_id.values())
+    assert dataset.report.notes[-2:] == (
+        "The teacher's answers are probabilities, in columns teacher_bad, teacher_good.",
+        "In 1 row they did not add up to 1 and were divided by their sum.",
+    )
+
+
+def test_probabilities_that_add_up_are_mended_without_a_word(tmp_path: Path) -> None:
+    dataset = load(written(tmp_path, answered({"teacher_bad": [1.0000001, 0.68], "teacher_good": [0, 0.33]})))
+    assert answers_by_id(dataset)[2] == pytest.approx([0.68 / 1.01, 0.33 / 1.01])
+    assert dataset.report.notes[-1].startswith("The teacher's answers are probabilities")
+
+
+def test_percentages_are_probabilities_too(tmp_path: Path) -> None:
+    dataset = load(written(tmp_path, answered({"teacher_bad": [97, 0.5, 30], "teacher_good": [3, 99, 60]})))
+    by_id = answers_by_id(dataset)
+    assert by_id[1] == pytest.approx([0.97, 0.03])
+    assert by_id[2] == pytest.approx([0.5 / 99.5, 99 / 99.5])
+    assert by_id[3] == pytest.approx([1 / 3, 2 / 3])
+    assert dataset.report.notes[-2:] == (
+        "The teacher's answers are percentages, which were divided by 100, in columns teacher_bad, teacher_good.",
+        "In 13 rows they did not add up to 100 and were divided by their sum.",
+    )
+
+
+@pytest.mark.parametrize(("bad", "good"), [(0, 0), (0.0, "0e5")])
+def test_a_row_whose_probabilities_are_all_0_is_refused_with_its_place(
+    tmp_path: Path, bad: object, good: object
+) -> None:
+    content = answered({"teacher_bad": [0.4, 1, bad, 1], "teacher_good": [0.6, 0, good, 0]})
+    message = refusal(written(tmp_path, content))
+    assert "row 3 (line 4): a teacher's answers must add up to more than 0, got 0 in each" in message
+
+
 @pytest.mark.parametrize(
     "answers",
-    [{"teacher_bad": [0.5, 0.5], "teacher_good": [0.5, 0.53]}, {"teacher_bad": [-0.1], "teacher_good": [1.1]}],
+    [
+        {"teacher_bad": [-0.1], "teacher_good": [1.1]},
+        {"teacher_bad": [0.5], "teacher_good": [1.01]},
+        {"teacher_bad": [97, 97, 5], "teacher_good": [3, 3, 101]},
+        {"teacher_bad": [50, 20], "teacher_good": [50, 0]},
+    ],
 )
-def test_numbers_that_are_not_probabilities_in_every_row_are_logits(
+def test_numbers_that_are_neither_probabilities_nor_percentages_are_logits(
     tmp_path: Path, answers: dict[str, list[float]]
 ) -> None:
     dataset = load(written(tmp_path, answered(answers)))
-    assert {row[0] for part in splits(dataset) for row in part.answers} <= {0.5, -0.1}
+    given = set(zip(answers["teacher_bad"], answers["teacher_good"], strict=True))
+    assert {row for part in splits(dataset) for row in part.answers} == given
+    assert dataset.report.notes[-1].startswith("The teacher's answers are logits")
 
 
 def test_unlabelled_texts_have_answers_too(tmp_path: Path) -> None:
@@ -441,6 +495,76 @@ def test_an_answer_that_is_no_number_is_refused_with_its_place(tmp_path: Path, w
 def test_an_answer_of_five_thousand_digits_is_refused(tmp_path: Path) -> None:
     content = answered({"teacher_bad": [1, "9" * 5000], "teacher_good": [2]})
     assert "row 2 (line 3): column 'teacher_bad' must hold a finite number" in refusal(written(tmp_path, content))
+
+
+# Column names
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("mine.csv", '\n Text ;label;;"a\nb"\n1;2\n', ["Text", "label", "a\nb"]),
+        ("mine.tsv", "text\tlabel, or class\r\n", ["text", "label, or class"]),
+        ("mine.jsonl", '\n{"text": "fine"}\n{"label": 1, "text": ["poor"]}\n', ["text", "label"]),
+        ("mine.csv", "größe,label\nfine,1\n".encode("cp1252"), ["größe", "label"]),
+        ("mine.csv", "评论,情感\n".encode("utf-16"), ["评论", "情感"]),
+        ("mine.csv", "\ufeff评论,情感\n", ["评论", "情感"]),
+    ],
+)
+def test_column_names_are_those_of_the_header(
+    tmp_path: Path, name: str, content: str | bytes, expected: list[str]
+) -> None:
+    config = written(tmp_path, content, name)
+    assert tables.column_names(tables.path_of(config)) == expected
+
+
+def test_column_names_take_the_same_time_however_long_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, row in (("long.csv", b"\xc3\xa9tude,1\n"), ("long.jsonl", b'{"text": "\xc3\xa9tude", "label": 1}\n')):
+        with (tmp_path / name).open("wb") as file:
+            file.write(b"text,label\n" if name == "long.csv" else b"")
+            file.write(row * (4_000_000 // len(row)))
+            file.write(b"torn\0\xff\n")
+    read: list[int] = []
+    chunks = textfiles._chunks
+
+    def counted(*arguments: Any) -> Iterator[bytes]:
+        for chunk in chunks(*arguments):
+            read.append(len(chunk))
+            yield chunk
+
+    monkeypatch.setattr(textfiles, "_chunks", counted)
+    for name in ("long.csv", "long.jsonl"):
+        assert tables.column_names(tmp_path / name) == ["text", "label"]
+    assert sum(read) == 2 * tables.BEGINNING
+
+
+def test_column_names_of_a_path_that_begins_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, as_csv())
+    assert tables.column_names(Path("~/mine.csv")) == ["text", "label"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.txt", b"text,label\n", "data.path must end in .csv, .tsv, .jsonl"),
+        ("missing.csv", None, "data.path must be a file that exists"),
+        ("mine.csv", b"", "column names in its first line, got none"),
+        ("mine.jsonl", b"\n", "data.path must be a file with rows, got none"),
+        ("mine.csv", b"text,text\n", "must have different names, got 'text' twice"),
+        ("mine.csv", b"text,\0label\n", "NUL character in line 1"),
+        ("mine.csv", b"\x89PNG\r\n\x1a\n\x81", "data.path must be a text file in UTF-8, got byte 0x89"),
+        ("mine.jsonl", b"text,label\n", "line 1 of 'mine.jsonl' must be JSON"),
+    ],
+)
+def test_column_names_of_what_is_no_table_are_refused(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        tables.column_names(tmp_path / name)
+    assert message in str(caught.value)
 
 
 # Files that cannot be used

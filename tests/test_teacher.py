@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill_core.config import DataConfig, TeacherConfig
+from distill_core.config import FROZEN_PASSES, DataConfig, TeacherConfig
 from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits, encode
 from distill_core.data.sources import Dataset, Split
 from distill_core.errors import Cancelled
@@ -23,7 +23,6 @@ from distill_core.models.pretrained import build as transformer
 from distill_core.training import loop
 from distill_core.training.loop import Context, logits_of
 from distill_core.training.teacher import (
-    FROZEN_EPOCHS,
     WARMUP,
     WEIGHT_DECAY,
     cache_logits,
@@ -395,7 +394,7 @@ def test_finetune_head_reports_reading_and_training_as_one_stage(
     bert: Encoded, context: Context, reported: list[Event]
 ) -> None:
     seconds = finetune_head(bert.model, bert.train, bert.val, FROZEN, seed=0, context=context)
-    epochs = FROZEN_EPOCHS * 2
+    epochs = FROZEN_PASSES * 2
     steps = [event for event in reported if isinstance(event, Step)]
     best = max(epoch.accuracy or 0.0 for epoch in epochs_of(reported))
     assert reported[0] == StageStarted("finetune", 2 + epochs * 6)

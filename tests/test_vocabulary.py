@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,58 @@ def built(tokenized: list[list[str]], min_frequency: int = 1, max_size: int = 10
         ("", []),
         ("日本の映画 was good", ["日", "本", "の", "映", "画", "was", "good"]),
         ("カタカナ", ["カ", "タ", "カ", "ナ"]),
+        ("ｶﾞｷﾞ", ["ｶﾞ", "ｷﾞ"]),
+        ("か\u3099人々", ["か\u3099", "人", "々"]),
+        ("หนังดีมาก", ["ห", "นั", "ง", "ดี", "ม", "า", "ก"]),
+        ("ຮູບເງົາດີ", ["ຮູ", "ບ", "ເ", "ງົ", "າ", "ດີ"]),
+        ("ខ្មែរ good", ["ខ្មែ", "រ", "good"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("စက္ကူ", ["စ", "က္ကူ"]),
     ],
 )
 def test_tokenize_splits_words_and_unspaced_scripts(text: str, tokens: list[str]) -> None:
     assert tokenize(text) == tokens
+
+
+SCRIPTS = {
+    "Thai": (0x0E01, 0x0E5B),
+    "Lao": (0x0E81, 0x0EDF),
+    "Burmese": (0x1000, 0x109F),
+    "Khmer": (0x1780, 0x17F9),
+    "Japanese": (0x3041, 0x30FF),
+    "half-width Kana": (0xFF66, 0xFF9F),
+    "Chinese": (0x4E00, 0x9FFF),
+}
+unspaced = st.one_of(
+    st.text(st.characters(min_codepoint=first, max_codepoint=last), max_size=30) for first, last in SCRIPTS.values()
+)
+
+
+@given(text=unspaced)
+def test_no_character_of_a_script_without_spaces_is_lost(text: str) -> None:
+    assert "".join(tokenize(text)) == text
+
+
+@given(text=unspaced)
+def test_no_token_begins_with_a_mark_that_has_a_character_before_it(text: str) -> None:
+    assert [token for token in tokenize(text)[1:] if unicodedata.category(token[0]) in ("Mn", "Mc")] == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "ภาพยนตร์เรื่องนี้สนุกมากและนักแสดงเก่ง",
+        "ຮູບເງົາເລື່ອງນີ້ດີຫຼາຍ",
+        "ဒီရုပ်ရှင်ကအရမ်းကောင်းတယ်",
+        "ខ្សែភាពយន្តនេះល្អណាស់",
+        "この映画はとても面白い",
+        "ｺﾉｴｲｶﾞﾊｵﾓｼﾛｲ",
+    ],
+)
+def test_a_sentence_without_spaces_is_more_than_one_token(sentence: str) -> None:
+    tokens = tokenize(sentence)
+    assert len(tokens) > 5
+    assert "".join(tokens) == sentence
 
 
 @given(text=st.text(max_size=60))

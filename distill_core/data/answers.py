@@ -14,6 +14,8 @@ from distill_core.errors import DataError
 PREFIX = "teacher_"
 SUM_TOLERANCE = 0.02
 """How far from 1 the probabilities of a row may add up, since files often hold rounded numbers."""
+ROUNDING = 1e-6
+"""How far above 1 a probability may lie, since those of float32 do."""
 SMALLEST = 1e-6
 """Least probability, since the logarithm of 0 is not finite."""
 
@@ -23,14 +25,15 @@ def find_answers(
 ) -> tuple[Answers, list[str]]:
     """A teacher's logits for each record, empty where there are no such columns, and remarks.
 
-    A column is named after a label as it stands in the data or as it is shown, whatever its capitals. Numbers that are
-    never negative and add up to 1 in each row are probabilities, whose logarithms are taken; others are logits.
+    A column is named after a label as it stands in the data or as it is shown, whatever its capitals. Numbers from 0
+    to 1 are probabilities, whose logarithms are taken; numbers from 0 to 100 that add up to 100 in most rows are the
+    same in percent; others are logits. Rows of probabilities that do not add up to 1 are divided by their sum.
 
     Args:
         names: the shown name of each label; several labels may share one.
 
     Raises:
-        DataError: columns are missing, or a cell is not a finite number.
+        DataError: columns are missing, a cell is not a finite number, or all probabilities of a row are 0.
     """
     own = [column for column in columns if column.strip().lower().startswith(PREFIX)]
     by_class = _columns_by_class(own, classes, names)
@@ -44,9 +47,13 @@ def find_answers(
         raise DataError(f"a teacher's answers must have a column for each class, got {got}; add {lacking}")
     used = [by_class[name] for name in classes]
     numbers_NC = np.array([[_number(record, column) for column in used] for record in records])
-    kind = "probabilities" if _are_probabilities(numbers_NC) else "logits"
+    whole = _whole(numbers_NC)
+    kind = {None: "logits", 1: "probabilities", 100: "percentages, which were divided by 100"}[whole]
     notes.append(f"The teacher's answers are {kind}, in columns {', '.join(used)}.")
-    logits_NC = _log(numbers_NC) if kind == "probabilities" else numbers_NC
+    if whole is not None:
+        _require_positive(numbers_NC, records)
+        notes += _remarks(numbers_NC, whole)
+    logits_NC = numbers_NC if whole is None else _log(numbers_NC / numbers_NC.sum(1, keepdims=True))
     return tuple(tuple(row) for row in logits_NC.tolist()), notes
 
 
@@ -75,8 +82,33 @@ def _number(record: Record, column: str) -> float:
     return number
 
 
-def _are_probabilities(numbers_NC: NDArray[np.float64]) -> bool:
-    return bool((numbers_NC >= 0).all() and (abs(numbers_NC.sum(1) - 1) <= SUM_TOLERANCE + 1e-9).all())
+def _whole(numbers_NC: NDArray[np.float64]) -> int | None:
+    """What a row of probabilities adds up to: 1, or 100 where they are percentages; None for logits."""
+    least, largest = numbers_NC.min(), numbers_NC.max()
+    if least >= 0 and largest <= 1 + ROUNDING:
+        return 1
+    if least >= 0 and largest <= 100 * (1 + ROUNDING) and _are_off(numbers_NC, 100).mean() < 0.5:
+        return 100
+    return None
+
+
+def _are_off(numbers_NC: NDArray[np.float64], whole: int) -> NDArray[np.bool_]:
+    """Which rows do not add up to the whole."""
+    off_N: NDArray[np.bool_] = abs(numbers_NC.sum(1) / whole - 1) > SUM_TOLERANCE + 1e-9
+    return off_N
+
+
+def _require_positive(numbers_NC: NDArray[np.float64], records: Sequence[Record]) -> None:
+    sums_N = numbers_NC.sum(1)
+    if not sums_N.all():
+        message = f"{records[int(sums_N.argmin())]}: a teacher's answers must add up to more than 0, got 0 in each"
+        raise DataError(f"{message}; let the teacher answer every text, or leave its columns out")
+
+
+def _remarks(numbers_NC: NDArray[np.float64], whole: int) -> list[str]:
+    mended = int(_are_off(numbers_NC, whole).sum())
+    rows = "row" if mended == 1 else "rows"
+    return [f"In {mended:,} {rows} they did not add up to {whole} and were divided by their sum."] if mended else []
 
 
 def _log(probabilities_NC: NDArray[np.float64]) -> NDArray[np.float64]:

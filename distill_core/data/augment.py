@@ -1,9 +1,18 @@
 """Altered copies of texts, for a teacher to answer and a student to learn from.
 
-Masking and n-gram sampling are those of Tang et al. 2019, https://arxiv.org/abs/1903.12136, section 3.3 (their third
-rule, replacing words by others of the same part of speech, is left out); splicing joins the beginning of one text to
-the end of another. A masked word becomes `MASK`, which each model reads in its own way: an encoder as its mask token,
-a vocabulary of ours as an unknown word.
+Masking and n-gram sampling follow Tang et al. 2019, https://arxiv.org/abs/1903.12136, section 3.3, but not in all:
+
+- a word is masked with probability 0.15 here, with 0.1 there;
+- an n-gram is of any length up to the whole text here, of 1 to 5 words there;
+- their third rule, which replaces a word by another of the same part of speech with probability 0.1, is left out, and
+  splicing, which joins the beginning of one text to the end of another, is added;
+- a copy is made by one rule, each as likely as the others, while theirs apply together, n-gram sampling to a quarter of
+  the copies;
+- there are as many copies of a text as the caller asks for, the same ones more than once if it so happens, while they
+  make 20 and discard duplicates.
+
+A masked word becomes `MASK`, which each model reads in its own way: an encoder as its mask token, a vocabulary of ours
+as an unknown word.
 """
 
 from __future__ import annotations

@@ -16,13 +16,15 @@ from distill_core.config import DataConfig
 from distill_core.data.sources import Dataset, Split
 from distill_core.data.vocabulary import PAD_ID, Vocabulary, tokenize
 
+NO_LABEL = -1
+"""Stands in place of the label of a text that has none."""
 POOL = 32
 """Batches whose texts are sorted by length together: long enough to save padding, short enough to stay random."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts padded on the right with 0. `ids_B` address cached logits; `labels_B` is -1 where there is no label."""
+    """Texts padded on the right with 0. `ids_B` address cached logits; `labels_B` may be `NO_LABEL`."""
 
     ids_B: Tensor
     tokens_BT: Tensor
@@ -57,7 +59,7 @@ class EncodedTexts:
     @classmethod
     def without_labels(cls, token_ids: Sequence[Sequence[int]], first: int = 0) -> EncodedTexts:
         """Packs texts that have no label; their ids are below 0, after `first` others."""
-        return cls.of(unlabelled_ids(len(token_ids), first), token_ids, [-1] * len(token_ids))
+        return cls.of(unlabelled_ids(len(token_ids), first), token_ids, [NO_LABEL] * len(token_ids))
 
     def __len__(self) -> int:
         return len(self.ids_N)
@@ -93,7 +95,10 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """A data set as token ids, ready for training; `answers` are a teacher's logits that the data itself carries."""
+    """A data set as token ids, ready for training.
+
+    `answers` are a teacher's logits that the data itself carries, `samples` some test texts as they are written.
+    """
 
     label_names: tuple[str, ...]
     vocabulary: Vocabulary
@@ -102,6 +107,7 @@ class EncodedDataset:
     test: EncodedTexts
     unlabelled: EncodedTexts
     answers: SampleLogits | None = None
+    samples: tuple[str, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, the inverse of `from_tensors`."""
@@ -235,7 +241,10 @@ def _rows_of(rising_N: Tensor, ids_B: Tensor) -> Tensor:
 
 
 def windows(texts: Sequence[EncodedTexts], width: int) -> EncodedTexts:
-    """All texts cut into pieces of at most `width` tokens, for language modelling; pieces of one token are left out."""
+    """All texts cut into pieces of at most `width` tokens, for language modelling; pieces of one token are left out.
+
+    Where no text has two tokens, nothing is left.
+    """
     pieces = [
         piece
         for part in texts
@@ -244,12 +253,14 @@ def windows(texts: Sequence[EncodedTexts], width: int) -> EncodedTexts:
         if len(piece) > 1
     ]
     lengths = torch.tensor([0, *(len(piece) for piece in pieces)])
-    unlabelled = torch.full((len(pieces),), -1)
-    return EncodedTexts(torch.arange(len(pieces)), unlabelled, torch.cat(pieces), lengths.cumsum(0))
+    flat = torch.cat([torch.empty(0, dtype=torch.int32), *pieces])
+    return EncodedTexts(torch.arange(len(pieces)), torch.full((len(pieces),), NO_LABEL), flat, lengths.cumsum(0))
 
 
 def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """One pass over all texts in random order, in batches of similar length (least padding)."""
+    """One pass over all texts in random order, in batches of similar length (least padding); none of no texts."""
+    if not len(texts):
+        return
     order = torch.randperm(len(texts), generator=generator)
     pools = torch.split(order, POOL * batch_size)
     groups = [rows for pool in pools for rows in torch.split(_by_length(texts, pool), batch_size)]
@@ -259,6 +270,8 @@ def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Gene
 
 def sorted_batches(texts: EncodedTexts, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
     """One pass over all texts, shortest first, each batch with the rows that it holds: for evaluation."""
+    if not len(texts):
+        return
     for rows in torch.split(_by_length(texts, torch.arange(len(texts))), batch_size):
         yield rows, texts.gather(rows)
 

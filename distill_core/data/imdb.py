@@ -29,10 +29,10 @@ def find(path: str | None, folder: Path) -> Path | None:
     """The archive or the unpacked folder, or None where there is neither.
 
     Args:
-        path: the archive, the unpacked folder, or a folder that holds one of them; None means the data folder.
+        path: the archive, the unpacked folder, or a folder that holds one of them; empty means the data folder.
         folder: where downloads live.
     """
-    own = None if path is None else expanded(path)
+    own = expanded(path) if path else None
     if own is not None and own.is_file():
         return own
     places = [folder / "imdb", folder] if own is None else [own]
@@ -77,8 +77,9 @@ def read(config: DataConfig, folder: Path, check: Check, progress: Progress) -> 
         place = folder / "imdb" / ARCHIVE
         imdb_files.download(place, check, progress)
     read_reviews = imdb_files.read_folder if place.is_dir() else imdb_files.read_archive
-    reviews = read_reviews(place, check, progress)
-    _require_all(reviews, place)
+    remedy = imdb_files.remedy(place, own=not config.path)
+    reviews = read_reviews(place, remedy, check, progress)
+    _require_all(reviews, place, remedy)
     rows = list(_rows(reviews))
     report = Report(len(rows), notes=("The test side is as published, with the reviews that it holds twice.",))
     progress("Comparing reviews", 1.0)
@@ -88,7 +89,7 @@ def read(config: DataConfig, folder: Path, check: Check, progress: Progress) -> 
 
 def _find(path: str | None, folder: Path) -> Path | None:
     place = find(path, folder)
-    if place is None and path is not None:
+    if place is None and path:
         remedy = f"leave it out to look in {str(folder / 'imdb')!r} and download what is missing"
         raise DataError(f"data.path must hold {ARCHIVE} or its unpacked folder {FOLDER}, got {path!r}; {remedy}")
     return place
@@ -104,8 +105,8 @@ def _rows(reviews: Reviews) -> Iterator[Row]:
             number += 1
 
 
-def _require_all(reviews: Reviews, place: Path) -> None:
+def _require_all(reviews: Reviews, place: Path, remedy: str) -> None:
     for part, count in imdb_files.EXPECTED.items():
         if len(reviews[part]) != count:
             message = f"{str(place)!r} must hold {count:,} reviews in {FOLDER}/{part}, got {len(reviews[part]):,}"
-            raise DataError(f"{message}; {imdb_files.remedy(place)}")
+            raise DataError(f"{message}; {remedy}")

@@ -39,19 +39,22 @@ Reviews = dict[str, dict[int, str]]
 """Texts by folder and by the number that their file name begins with."""
 
 
-def read_archive(place: Path, check: Check, progress: Progress) -> Reviews:
+def read_archive(place: Path, remedy: str, check: Check, progress: Progress) -> Reviews:
     """Reads all reviews of the archive, of which nothing is written to disk.
+
+    Args:
+        remedy: what to do where it cannot be used.
 
     Raises:
         DataError: it is broken or cut short, holds what such an archive must not hold, or unpacks to more than 1 GB.
     """
     reviews: Reviews = {part: {} for part in EXPECTED}
-    with _broken(place), place.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
-        watched = _Watched(unpacked, file, place, check, progress)
+    with _broken(place, remedy), place.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
+        watched = _Watched(unpacked, file, place, remedy=remedy, check=check, progress=progress)
         with tarfile.open(fileobj=cast(IO[bytes], watched), mode="r|") as archive:
             for member in archive:
                 cast(Any, archive).members = []  # else it keeps the headers of all files
-                _require_harmless(member, place)
+                _require_harmless(member, place, remedy)
                 part, number = _part_of(PurePosixPath(member.name))
                 content = archive.extractfile(member) if part in reviews else None
                 if content is not None:
@@ -62,8 +65,11 @@ def read_archive(place: Path, check: Check, progress: Progress) -> Reviews:
     return reviews
 
 
-def read_folder(place: Path, check: Check, progress: Progress) -> Reviews:
+def read_folder(place: Path, remedy: str, check: Check, progress: Progress) -> Reviews:
     """Reads all reviews of an unpacked archive.
+
+    Args:
+        remedy: what to do where it cannot be used.
 
     Raises:
         DataError: a file cannot be read.
@@ -71,7 +77,7 @@ def read_folder(place: Path, check: Check, progress: Progress) -> Reviews:
     reviews: Reviews = {part: {} for part in EXPECTED}
     for done, part in enumerate(EXPECTED):
         progress(f"Reading {FOLDER}/{part}", done / len(EXPECTED))
-        with _broken(place / part):
+        with _broken(place / part, remedy):
             for file in (place / part).glob("*.txt"):
                 check()
                 _, number = _part_of(PurePosixPath(FOLDER, part, file.name))
@@ -104,9 +110,15 @@ def download(place: Path, check: Check, progress: Progress) -> None:
         part.replace(place)
 
 
-def remedy(place: Path) -> str:
-    """What to do about an archive or a folder that is broken."""
-    return f"delete {str(place)!r} and run again to download it, or get it from {_address()}"
+def remedy(place: Path, *, own: bool) -> str:
+    """What to do about an archive or a folder that is broken.
+
+    Args:
+        own: it lies in the lab's data folder; what a person has named is never to be deleted.
+    """
+    if own:
+        return f"delete {str(place)!r} and run again to download it, or get it from {_address()}"
+    return f"leave data.path empty to download it, or give the folder that holds {ARCHIVE}"
 
 
 def _address() -> str:
@@ -128,20 +140,27 @@ def _copy(source: IO[bytes], target: IO[bytes], length: int, check: Check, progr
 
 
 @contextmanager
-def _broken(place: Path) -> Iterator[None]:
+def _broken(place: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, tarfile.TarError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{str(place)!r} is broken or incomplete ({error}); {remedy(place)}") from error
+        raise DataError(f"{str(place)!r} is broken or incomplete ({error}); {remedy}") from error
 
 
 class _Watched:
     """What an archive unpacks to, as a stream that can be cancelled and ends before it grows without bounds."""
 
     def __init__(
-        self, unpacked: gzip.GzipFile, packed: IO[bytes], place: Path, check: Check, progress: Progress
+        self,
+        unpacked: gzip.GzipFile,
+        packed: IO[bytes],
+        place: Path,
+        *,
+        remedy: str,
+        check: Check,
+        progress: Progress,
     ) -> None:
-        self._unpacked, self._packed, self._place = unpacked, packed, place
+        self._unpacked, self._packed, self._place, self._remedy = unpacked, packed, place, remedy
         self._check, self._progress = check, progress
         self._size, self._count = max(place.stat().st_size, 1), 0
 
@@ -152,20 +171,20 @@ class _Watched:
         self._count += len(content)
         if self._count > MAX_UNPACKED:
             message = f"{str(self._place)!r} must unpack to at most {MAX_UNPACKED:,} bytes, got more"
-            raise DataError(f"{message}; {remedy(self._place)}")
+            raise DataError(f"{message}; {self._remedy}")
         self._progress(f"Reading {self._place.name}", self._packed.tell() / self._size)
         return content
 
 
-def _require_harmless(member: tarfile.TarInfo, place: Path) -> None:
+def _require_harmless(member: tarfile.TarInfo, place: Path, remedy: str) -> None:
     """Only plain files and folders below the folder of the archive; nothing of them is written, but others might."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
         message = f"{str(place)!r} must hold plain files and folders, got {member.name[:80]!r}"
-        raise DataError(f"{message}; {remedy(place)}")
+        raise DataError(f"{message}; {remedy}")
     if _part_of(path)[0] and member.size > MAX_REVIEW:
         message = f"{str(place)!r}: a review must have at most {MAX_REVIEW:,} bytes, got {member.name[:80]!r}"
-        raise DataError(f"{message}; {remedy(place)}")
+        raise DataError(f"{message}; {remedy}")
 
 
 def _part_of(path: PurePosixPath) -> tuple[str, int]:

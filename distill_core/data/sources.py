@@ -12,17 +12,16 @@ from distill_core.data import hub, imdb, packages, tables
 from distill_core.data.labelled import from_table, is_used
 from distill_core.data.texts import Check, Dataset, Progress, Report, Split, limited
 
-__all__ = ["SOURCES", "Dataset", "Report", "Source", "Split", "describe", "fingerprint", "found", "load"]
+__all__ = ["HUB", "SOURCES", "Dataset", "Report", "Source", "Split", "describe", "fingerprint", "found", "load"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set for people: what it is, the package it needs, and whether reading takes a few seconds at most."""
+    """A data set for people: what it is, and the package it needs."""
 
     title: str
     description: str
     package: str | None = None
-    quick: bool = True
 
 
 SOURCES: Mapping[str, Source] = {
@@ -42,39 +41,41 @@ SOURCES: Mapping[str, Source] = {
         "IMDB",
         "Long film reviews, positive or negative: 25,000 for training, 25,000 for testing and 50,000 without labels "
         "(Maas et al. 2011). Comes as aclImdb_v1.tar.gz, 84 MB, which is downloaded if it is not there.",
-        quick=False,
     ),
     "csv": Source(
         "Your own file",
         "A csv, tsv or jsonl file with a column of texts and a column of labels; 2 to 50 classes.",
     ),
 }
+HUB = Source(
+    "Hugging Face Hub",
+    "A data set of the Hugging Face Hub, as in hf:ag_news. Needs the library datasets: pip install datasets.",
+    package="datasets",
+)
+"""What `hf:NAME` stands for."""
 
 
 def describe(config: DataConfig) -> Source:
     """Title and description of the data set that `config` names."""
     if config.name.startswith("hf:"):
         name = hub.name_of(config)
-        return Source(name, f"The data set {name} of the Hugging Face Hub.", package="datasets", quick=False)
+        return Source(name, f"The data set {name} of the Hugging Face Hub.", package="datasets")
     return SOURCES[config.name]
 
 
-def found(name: str, folder: Path) -> str | None:
-    """What there is of a data set, in a few words, or None where nothing is.
+def found(name: str, folder: Path) -> bool:
+    """Whether all is there that a data set is read with: its package, or the reviews of IMDB.
 
     Args:
         folder: where downloads live.
     """
-    if name == "csv":
-        return "give its path as data.path"
     if name == "imdb":
-        place = imdb.find(None, folder)
-        return None if place is None else str(place)
-    package = "datasets" if name.startswith("hf:") else SOURCES[name].package or ""
+        return imdb.find(None, folder) is not None
+    package = HUB.package if name.startswith("hf:") else SOURCES[name].package
     try:
-        return f"{package} {version(package)}"
+        return package is None or bool(version(package))
     except PackageNotFoundError:
-        return None
+        return False
 
 
 def fingerprint(config: DataConfig, folder: Path) -> str:

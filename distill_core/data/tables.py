@@ -29,6 +29,10 @@ MAX_BYTES = 500_000_000
 MAX_CELL = 1_000_000
 """Characters of a cell."""
 MAX_COLUMNS = 1000
+BEGINNING = 1 << 16
+"""Bytes of a file that tell its encoding where its column names alone are asked for."""
+SAMPLE = 100
+"""Rows of a jsonl file whose names are taken for those of all rows."""
 DELIMITERS = ",;\t|"
 Used = Callable[[str], bool]
 
@@ -64,16 +68,20 @@ def path_of(config: DataConfig) -> Path:
     if not config.path:
         raise DataError("data.path must be the path of a csv, tsv or jsonl file, got nothing; give a path")
     path = expanded(config.path)
+    _require_readable(path)
+    return path
+
+
+def _require_readable(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         remedy = "save the file as CSV, with a column of texts and a column of labels"
-        raise DataError(f"data.path must end in {', '.join(SUFFIXES)}, got {config.path[-200:]!r}; {remedy}")
+        raise DataError(f"data.path must end in {', '.join(SUFFIXES)}, got {str(path)[-200:]!r}; {remedy}")
     with _reading(path):
         if not path.is_file():
             raise DataError(f"data.path must be a file that exists, got {str(path)!r}; check the path")
         if (size := path.stat().st_size) > MAX_BYTES:
             limit = f"{MAX_BYTES / 1e6:,.0f} MB"
             raise DataError(f"data.path must be a file of at most {limit}, got {size / 1e6:,.0f} MB; keep fewer rows")
-    return path
 
 
 def digest_of(path: Path) -> str:
@@ -126,8 +134,37 @@ def read(
             parse = _json_records if path.suffix.lower() == ".jsonl" else _csv_records
             kept, total = _drawn(parse(lines, path, used, columns), max_rows)
     if not kept:
-        raise DataError(f"data.path must be a file with rows, got none in {path.name!r}; add texts and labels")
+        raise _no_rows(path)
     return Table(tuple(columns), kept, total, notes)
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns that have a name, read from the beginning of a file alone: to choose from.
+
+    Those of a jsonl file are the names in its first rows.
+
+    Raises:
+        DataError: it is not there, not of a kind that can be read, too large, or its beginning cannot be read.
+    """
+    path = expanded(str(path))
+    _require_readable(path)
+    with _reading(path):
+        encoding, _ = encoding_of(path, lambda: None, BEGINNING)
+        with path.open(encoding=encoding, newline="") as file:
+            lines = lines_of(file, path, lambda: None, lambda words, part: None)
+            names = _json_names(lines, path) if path.suffix.lower() == ".jsonl" else _csv_header(lines, path)[0]
+    return [name for name in names if name]
+
+
+def _json_names(lines: Iterator[str], path: Path) -> list[str]:
+    columns: dict[str, None] = {}
+    if not list(itertools.islice(_json_records(lines, path, lambda column: False, columns), SAMPLE)):
+        raise _no_rows(path)
+    return list(columns)
+
+
+def _no_rows(path: Path) -> DataError:
+    return DataError(f"data.path must be a file with rows, got none in {path.name!r}; add texts and labels")
 
 
 def _drawn(records: Iterable[Record], most: int) -> tuple[list[Record], int]:
@@ -143,6 +180,19 @@ def _drawn(records: Iterable[Record], most: int) -> tuple[list[Record], int]:
 
 def _csv_records(lines: Iterator[str], path: Path, used: Used, columns: dict[str, None]) -> Iterator[Record]:
     """The rows below the first line, whose names are put into `columns`."""
+    names, delimiter, rows = _csv_header(lines, path)
+    columns.update(dict.fromkeys(names))
+    wanted = [(place, name) for place, name in enumerate(names) if used(name)]
+    for number, (line, cells) in enumerate(rows, start=1):
+        if len(cells) != len(names):
+            place = f"row {number} (line {line}) of {path.name!r}"
+            message = f"{place} must have {len(names)} cells like the first line, got {len(cells)}"
+            raise DataError(f"{message}; put texts that hold {delimiter!r} between quotation marks")
+        yield Record(number, line, {name: cells[place] for place, name in wanted})
+
+
+def _csv_header(lines: Iterator[str], path: Path) -> tuple[list[str], str, Iterator[tuple[int, list[str]]]]:
+    """The names in the first line, the delimiter, and the rows below, each with the line in which it ends."""
     blank = 0
     for first in lines:
         if first.strip():
@@ -153,15 +203,7 @@ def _csv_records(lines: Iterator[str], path: Path, used: Used, columns: dict[str
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(first)
     csv.field_size_limit(MAX_CELL)
     rows = _csv_rows(csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True), path, blank)
-    names = _columns(next(rows, (0, []))[1], path)
-    columns.update(dict.fromkeys(names))
-    wanted = [(place, name) for place, name in enumerate(names) if used(name)]
-    for number, (line, cells) in enumerate(rows, start=1):
-        if len(cells) != len(names):
-            place = f"row {number} (line {line}) of {path.name!r}"
-            message = f"{place} must have {len(names)} cells like the first line, got {len(cells)}"
-            raise DataError(f"{message}; put texts that hold {delimiter!r} between quotation marks")
-        yield Record(number, line, {name: cells[place] for place, name in wanted})
+    return _columns(next(rows, (0, []))[1], path), delimiter, rows
 
 
 def _delimiter(header: str) -> str:

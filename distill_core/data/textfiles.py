@@ -11,6 +11,8 @@ from typing import TextIO
 from distill_core.data.texts import Check, Progress
 from distill_core.errors import DataError
 
+CHUNK = 1 << 20
+"""Bytes that are decoded in one go."""
 MAX_LINE = 10_000_000
 """Characters of a line."""
 FOREIGN = 0.15
@@ -25,8 +27,11 @@ def expanded(path: str) -> Path:
         return Path(path)
 
 
-def encoding_of(path: Path, check: Check) -> tuple[str, tuple[str, ...]]:
+def encoding_of(path: Path, check: Check, most: int | None = None) -> tuple[str, tuple[str, ...]]:
     """The encoding of a file, all of which is decoded once for that, and a remark where it is not UTF-8.
+
+    Args:
+        most: bytes to look at, from the beginning on; None means all.
 
     Raises:
         DataError: the file is no text, or its encoding cannot be told.
@@ -34,30 +39,32 @@ def encoding_of(path: Path, check: Check) -> tuple[str, tuple[str, ...]]:
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        _require_decodes(path, "utf-16", check)
+        _require_decodes(path, "utf-16", check, most)
         return "utf-16", ("The file is encoded in UTF-16.",)
     try:
-        _require_decodes(path, "utf-8-sig", check)
+        _require_decodes(path, "utf-8-sig", check, most)
     except DataError:
-        if not _looks_western(path, check):
+        if not _looks_western(path, check, most):
             raise
         return "cp1252", ("The file is not in UTF-8; it was read as Windows-1252, so look whether accents are right.",)
     return "utf-8-sig", ()
 
 
-def _chunks(path: Path, check: Check) -> Iterator[bytes]:
+def _chunks(path: Path, check: Check, most: int | None) -> Iterator[bytes]:
+    left = path.stat().st_size if most is None else most
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
+        while chunk := file.read(min(left, CHUNK)):
             check()
             yield chunk
+            left -= len(chunk)
 
 
-def _require_decodes(path: Path, encoding: str, check: Check) -> None:
+def _require_decodes(path: Path, encoding: str, check: Check, most: int | None) -> None:
     decoder, position, line = codecs.getincrementaldecoder(encoding)(), 0, 1
-    for chunk in itertools.chain(_chunks(path, check), [b""]):
+    for chunk in itertools.chain(_chunks(path, check, most), [b""]):
         pending = len(decoder.getstate()[0])
         try:
-            text = decoder.decode(chunk, final=not chunk)
+            text = decoder.decode(chunk, final=not chunk and most is None)
         except UnicodeDecodeError as error:
             byte, place = error.object[error.start], position - pending + error.start
             message = (
@@ -72,11 +79,11 @@ def _require_decodes(path: Path, encoding: str, check: Check) -> None:
         line += text.count("\n")
 
 
-def _looks_western(path: Path, check: Check) -> bool:
+def _looks_western(path: Path, check: Check, most: int | None) -> bool:
     """Whether a file that is not UTF-8 reads like Windows-1252: no control characters, few letters with accents."""
     controls = bytes(set(range(32)) - set(b"\t\n\r\f")) + b"\x81\x8d\x8f\x90\x9d"
     foreign = size = 0
-    for chunk in _chunks(path, check):
+    for chunk in _chunks(path, check, most):
         if len(chunk.translate(None, controls)) < len(chunk):
             return False
         foreign += len(chunk.translate(None, bytes(range(128))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -12,17 +13,28 @@ from distill_core.data.torchtext_parts import basic_english, frequent_words
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_ID, UNKNOWN_ID = 0, 1
 
-# Kana, CJK ideographs and their extensions: scripts written without spaces between words.
-_UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+# Scripts written without spaces between words: Thai, Lao, Burmese and Khmer, then Kana and CJK ideographs.
+_SOUTHEAST = (range(0x0E00, 0x0F00), range(0x1000, 0x10A0), range(0x1780, 0x1800))
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    "\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+# Vowel signs, tone marks and, in Kana, the marks of voiced sounds stay with the character before them.
+_MARKS = "\u3099\u309a\uff9e\uff9f" + "".join(
+    chr(number) for block in _SOUTHEAST for number in block if unicodedata.category(chr(number)) in ("Mn", "Mc")
+)
+# In Burmese and Khmer these signs write the character after them below the one before them.
+_STACKERS = "\u1039\u17d2"
+_CHARACTER = re.compile(rf"([{_UNSPACED}](?:[{_MARKS}]|(?<=[{_STACKERS}])[{_UNSPACED}])*)")
 
 
 def separate(text: str) -> str:
-    """The text with spaces around each character of a script that has none between its words."""
-    return _UNSPACED.sub(r" \1 ", text)
+    """The text with spaces around each character, with its marks, of a script that has none between its words."""
+    return _CHARACTER.sub(r" \1 ", text)
 
 
 def tokenize(text: str) -> list[str]:
-    """torchtext's basic_english tokens; Chinese and Japanese are split by character."""
+    """torchtext's basic_english tokens; scripts without spaces between words are split by character."""
     return basic_english(separate(text))
 
 

@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill_core.config import Divergence
-
-UNLABELLED = -1
-"""The label of a text that has none."""
+from distill_core.data.batches import NO_LABEL
 
 
 def divergence(student_logits_BC: Tensor, teacher_logits_BC: Tensor, kind: Divergence, temperature: float) -> Tensor:
@@ -62,8 +60,8 @@ def _kl(first: Tensor, second: Tensor) -> Tensor:
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """CE(y, f) in nats, averaged over the texts that have a label; 0 where none has one."""
-    labelled = (labels_B != UNLABELLED).sum().clamp(min=1)
-    return F.cross_entropy(logits_BC, labels_B, ignore_index=UNLABELLED, reduction="sum") / labelled
+    labelled = (labels_B != NO_LABEL).sum().clamp(min=1)
+    return F.cross_entropy(logits_BC, labels_B, ignore_index=NO_LABEL, reduction="sum") / labelled
 
 
 def distillation_loss(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.config import ObjectiveConfig, TrainingConfig
-from distill_core.data.batches import Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
+from distill_core.data.batches import NO_LABEL, Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
 from distill_core.training.loop import Context, Score, Terms, fit, validation_score
-from distill_core.training.losses import UNLABELLED, cross_entropy, distillation_loss, divergence, ramped
+from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
 
 
 def step_count(texts: EncodedTexts, training: TrainingConfig) -> int:
@@ -132,7 +132,7 @@ def _terms(
         teacher_ce=teacher_ce,
         teacher_ce_weight=objective.teacher_ce_weight,
     )
-    return Terms(total, ce, distance, teacher_ce, (batch.labels_B != UNLABELLED).sum())
+    return Terms(total, ce, distance, teacher_ce, (batch.labels_B != NO_LABEL).sum())
 
 
 def _train(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_core.config import TeacherConfig
+from distill_core.config import FROZEN_PASSES, TeacherConfig
 from distill_core.data.batches import (
     Batch,
     EncodedDataset,
@@ -51,8 +51,6 @@ HEAD_RATE = 10.0
 """A new head learns this many times as fast as the encoder below it."""
 FROZEN_RATE = 5e-3
 """Learning rate of a head over a frozen encoder."""
-FROZEN_EPOCHS = 10
-"""Passes over stored features for each epoch asked for, since they cost next to nothing."""
 
 
 def pretrain(
@@ -189,7 +187,7 @@ def finetune_head(
     texts = (train, val)
     reading = sum(batch_count(part, EVALUATION_BATCH) for part in texts)
     steps = batch_count(train, config.batch_size)
-    epochs = FROZEN_EPOCHS * config.epochs
+    epochs = FROZEN_PASSES * config.epochs
     model.eval()
     with context.stage("finetune", reading + epochs * steps) as outcome:
         tick = _Ticker("finetune", context)
