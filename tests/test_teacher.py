@@ -17,7 +17,7 @@ from distill_core.config import FROZEN_PASSES, DataConfig, TeacherConfig
 from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits, encode
 from distill_core.data.sources import Dataset, Split
 from distill_core.errors import Cancelled
-from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step
+from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step, Warned
 from distill_core.models.classifier import TextClassifier, build
 from distill_core.models.pretrained import build as transformer
 from distill_core.training import loop
@@ -175,6 +175,14 @@ def test_pretrain_needs_no_unlabelled_texts(encoded: EncodedDataset, context: Co
 def test_pretrain_works_with_the_smallest_vocabulary(context: Context, reported: list[Event]) -> None:
     pretrained(language([["a"] * 5 for _ in range(12)]), context)
     assert math.isfinite(epochs_of(reported)[-1].ce)
+
+
+def test_pretrain_is_left_out_where_texts_have_one_word(context: Context, reported: list[Event]) -> None:
+    data = language([["a"], ["b"]] * 10)
+    before = weights(start(data, CONFIG))
+    assert same(pretrained(data, context), before)
+    assert any(isinstance(event, Warned) and "no next word" in event.message for event in reported)
+    assert [event.stage for event in reported if isinstance(event, StageFinished)] == ["pretrain"]
 
 
 # Fine-tuning

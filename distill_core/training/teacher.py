@@ -25,7 +25,7 @@ from distill_core.data.batches import (
     sorted_batches,
     windows,
 )
-from distill_core.events import Step
+from distill_core.events import Step, Warned
 from distill_core.models.classifier import TextClassifier, reverse
 from distill_core.training.loop import (
     EVALUATION_BATCH,
@@ -70,6 +70,11 @@ def pretrain(
         Seconds it took.
     """
     texts, held_out = windows([data.unlabelled, data.train], WINDOW), windows([data.val], WINDOW)
+    if not (len(texts) and len(held_out)):
+        context.emit(Warned("The teacher was not pre-trained: in texts of one word there is no next word to predict."))
+        with context.stage("pretrain", 0) as nothing:
+            pass
+        return nothing.seconds
     torch.manual_seed(seed)
     reader = copy.deepcopy(model)
     language_model = _LanguageModel(reader, len(data.vocabulary)).to(context.compute.device)
