@@ -5,14 +5,14 @@ from pathlib import Path
 import streamlit as st
 
 from distill_core.errors import DistillError
-from pages import _widgets
+from pages import _looks, _session
 
 st.set_page_config(
     page_title="Distill Lab", page_icon=str(Path(__file__).parent / "assets" / "icon.png"), layout="wide"
 )
-_widgets.warm_up()
-_widgets.keep_run_in_address()
-_widgets.style()
+_session.warm_up()
+_session.keep_run_in_address()
+_looks.style()
 page = st.navigation(
     [
         st.Page("pages/train.py", title="Train", icon=":material/school:", default=True),
@@ -28,4 +28,4 @@ if "entered" in st.session_state:
 try:
     page.run()
 except DistillError as error:
-    st.error(str(error))
+    _looks.show_error(error)

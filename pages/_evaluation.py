@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _figures, _widgets
+from pages import _figures, _looks
 
 ROLES = {"teacher": "Teacher", "baseline": "Student alone", "student": "Student"}
 ROWS = {
@@ -43,8 +43,8 @@ def _nats(value: float) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Any], str]] = {
-    "parameters": _widgets.millions,
-    "bytes": lambda value: f"{_widgets.millions(value)}B",
+    "parameters": _looks.millions,
+    "bytes": lambda value: f"{_looks.millions(value)}B",
     "latency_ms": lambda value: f"{value:.2f} ms",
     "test_interval": lambda value: f"{100 * value[0]:.1f} to {100 * value[1]:.1f} %",
     **dict.fromkeys(("val_accuracy", "test_accuracy", "macro_f1", "ece", "agreement", "accuracy"), _share),

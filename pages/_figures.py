@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
 
-from distill_core.config import RunConfig
-from distill_core.events import Epoch, History, StageProgress, Step
+from distill_core.config import FROZEN_PASSES, ObjectiveConfig, RunConfig
+from distill_core.events import Epoch, History, Step
 
 TEACHER, STUDENT, BASELINE = "#0072B2", "#D55E00", "#7A7A7A"
 CE, KL = "#CC79A7", "#009E73"
@@ -29,26 +29,46 @@ DISTANCE_WORDS = {"jensen_shannon": "JS", "logit_mse": "MSE"}
 
 def loss_title(stage: str, config: RunConfig) -> str:
     """What the loss chart of a stage shows."""
-    distance = DISTANCE_WORDS.get(config.objective.divergence, "KL")
-    if stage == "distil" and config.objective.mode == "joint":
-        return f"Both learning: CE of each, β·{distance} and total"
-    return {
+    alone = {
         "pretrain": "Teacher reading: loss of the next word",
         "finetune": "Teacher learning the labels: loss",
-        "assistant": f"Assistant: CE, β·{distance} and total",
         "baseline": "Student without teacher: loss",
-        "distil": f"Student: CE, β·{distance} and total",
-    }[stage]
+    }
+    if stage in alone:
+        return alone[stage]
+    objective, joint = config.objective, stage == "distil" and config.objective.mode == "joint"
+    learner = "Both learning" if joint else {"assistant": "Assistant", "distil": "Student"}[stage]
+    parts = [_labels_title(objective, joint), f"β·{_distance_word(objective)}" if objective.beta else ""]
+    drawn = ", ".join(filter(None, parts))
+    return f"{learner}: {drawn} and total" if drawn else f"{learner}: total"
+
+
+def _labels_title(objective: ObjectiveConfig, joint: bool) -> str:
+    """Whose CE the chart shows."""
+    teacher, student = joint and objective.teacher_ce_weight > 0, objective.student_ce_weight > 0
+    if not joint:
+        return "CE" if student else ""
+    if teacher and student:
+        return "CE of each"
+    return "CE of the teacher" if teacher else "CE of the student" if student else ""
+
+
+def _distance_word(objective: ObjectiveConfig) -> str:
+    return DISTANCE_WORDS.get(objective.divergence, "KL")
 
 
 def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go.Figure:
-    """The losses of a stage, step by step (nats); the total in `ink`, the colour of text."""
-    progress = history.progress.get(stage)
-    figure = _figure("step", "loss" if config.objective.divergence == "logit_mse" and stage == "distil" else "nats")
+    """The losses of a stage, step by step, and the parts that add up to it; the total in `ink`, the colour of text."""
+    progress, taught = history.progress.get(stage), stage in ("distil", "assistant")
+    squared = taught and config.objective.beta > 0 and config.objective.divergence == "logit_mse"
+    figure = _figure("step", "loss" if squared else "nats")
     if progress is None or not progress.curve:
         return _note(figure, "The first numbers are on their way")
-    if stage in ("distil", "assistant"):
-        _add_student_losses(figure, progress, config, ink)
+    if taught:
+        for part in _parts_of(progress.curve, config.objective):
+            _add_line(figure, part.name, progress.curve, part.values, colour=part.colour, dash=part.dash, width=2)
+        total = [step.loss for step in progress.curve]
+        _add_line(figure, "total", progress.curve, total, colour=ink, dash="solid", width=1.5)
     else:
         role = ROLE_OF[stage]
         dash = "dash" if role == "baseline" else "solid"
@@ -58,20 +78,41 @@ def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go
     return figure
 
 
-def _add_student_losses(figure: go.Figure, progress: StageProgress, config: RunConfig, ink: str) -> None:
-    curve, objective = progress.curve, config.objective
-    weight = objective.beta * objective.temperature**2
-    squared = "·T²" if objective.temperature != 1 else ""
-    distance = DISTANCE_WORDS.get(objective.divergence, "KL")
+@dataclass(frozen=True)
+class _Part:
+    """A summand of a student's loss, step by step."""
+
+    name: str
+    values: list[float]
+    colour: str
+    dash: str = "solid"
+
+
+def _parts_of(curve: Sequence[Step], objective: ObjectiveConfig) -> list[_Part]:
+    """What adds up to the loss; what does not count is left out.
+
+    The distance's part is what the labels leave of the loss: each event holds means over several steps, in which β
+    may have risen along its ramp.
+    """
     joint = any(step.teacher_ce is not None for step in curve)
-    if joint:
-        teacher_ces = [step.teacher_ce for step in curve]
-        _add_line(figure, "CE of the teacher", curve, teacher_ces, colour=TEACHER, dash="solid", width=2)
-    name = "CE of the student" if joint else "CE"
-    _add_line(figure, name, curve, [step.ce for step in curve], colour=CE, dash="solid", width=2)
-    distances = [weight * (step.kl or 0.0) for step in curve]
-    _add_line(figure, f"β{squared}·{distance}", curve, distances, colour=KL, dash="dot", width=2)
-    _add_line(figure, "total", curve, [step.loss for step in curve], colour=ink, dash="solid", width=1.5)
+    parts = []
+    if joint and objective.teacher_ce_weight:
+        values = [objective.teacher_ce_weight * (step.teacher_ce or 0.0) for step in curve]
+        parts.append(_Part(_weighted("CE of the teacher", objective.teacher_ce_weight), values, TEACHER))
+    if objective.student_ce_weight:
+        values = [objective.student_ce_weight * (step.ce or 0.0) for step in curve]
+        name = "CE of the student" if joint else "CE"
+        parts.append(_Part(_weighted(name, objective.student_ce_weight), values, CE))
+    if objective.beta:
+        squared = "·T²" if objective.temperature != 1 else ""
+        labels = [sum(part.values[place] for part in parts) for place in range(len(curve))]
+        values = [(step.loss or 0.0) - own for step, own in zip(curve, labels, strict=True)]
+        parts.append(_Part(f"β{squared}·{_distance_word(objective)}", values, KL, "dot"))
+    return parts
+
+
+def _weighted(name: str, weight: float) -> str:
+    return name if weight == 1 else f"{weight:g}·{name}"
 
 
 def _add_line(
@@ -101,7 +142,7 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
     finetune, distil = history.progress.get("finetune"), history.progress.get("distil")
     baseline = history.progress.get("baseline")
     students_began = baseline is not None or distil is not None
-    epochs = config.training.epochs if students_began else config.teacher.epochs
+    epochs = _last_epoch(history, config)
     level = _teacher_level(history)
     learning = [epoch for epoch in (distil.epochs if distil else []) if epoch.teacher_accuracy is not None]
     if finetune is not None and finetune.epochs and not students_began:
@@ -118,8 +159,7 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
             line={"color": TEACHER, "width": 2},
             hovertemplate="%{y:.1%}",
         )
-    repeat = history.progress.get("repeat")
-    repeats = repeat.epochs if repeat is not None else []
+    repeats = _epochs_of(history, "repeat")
     if baseline is not None and baseline.epochs:
         _add_epochs(figure, "student alone", baseline.epochs, repeats, role="baseline", dash="dash", width=2)
     if distil is not None and distil.epochs:
@@ -127,6 +167,21 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
     figure.update_xaxes(range=[0.5, epochs + 0.5], dtick=max(1, epochs // 10))
     figure.update_yaxes(tickformat=".0%", range=_accuracy_range(figure))
     return figure if figure.data else _note(figure, "Accuracy appears after the first epoch on labels")
+
+
+def _last_epoch(history: History, config: RunConfig) -> int:
+    """Where the axis ends: with what was planned, or with more epochs than that."""
+    students = [stage for stage in ("baseline", "distil") if stage in history.progress]
+    teacher = config.teacher
+    passes = FROZEN_PASSES if teacher.kind == "pretrained" and teacher.frozen else 1
+    planned = config.training.epochs if students else passes * teacher.epochs
+    seen = [epoch.epoch for stage in students or ["finetune"] for epoch in _epochs_of(history, stage)]
+    return max([planned, *seen])
+
+
+def _epochs_of(history: History, stage: str) -> Sequence[Epoch]:
+    progress = history.progress.get(stage)
+    return progress.epochs if progress is not None else []
 
 
 def _accuracy_range(figure: go.Figure) -> list[float]:
@@ -288,7 +343,7 @@ def probability_figure(probabilities: Mapping[str, float], role: str) -> go.Figu
     )
     figure.update_layout(height=60 + 42 * len(labels), margin={"l": 10, "r": 32, "t": 10, "b": 30}, bargap=0.35)
     figure.update_xaxes(range=[0, 1.001], tickformat=".0%", fixedrange=True, dtick=0.25)
-    figure.update_yaxes(autorange="reversed", fixedrange=True, automargin=True)
+    figure.update_yaxes(type="category", autorange="reversed", fixedrange=True, automargin=True)
     return figure
 
 

@@ -11,7 +11,7 @@ from distill_core.analysis.predict import Predictor
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.store import short
-from pages import _figures, _widgets
+from pages import _figures, _looks, _session
 
 EXAMPLES = {
     "Praise": "A tender, funny and beautifully acted film that stays with you long after the credits.",
@@ -25,7 +25,7 @@ KL_WORDS = ((0.02, "alike"), (0.2, "close"))
 @st.cache_resource(max_entries=8, show_spinner="Loading the models…")
 def predictor_of(home: str, run_id: str) -> Predictor:
     """The models of a run, read once."""
-    return Predictor.load(_widgets.store(), run_id)
+    return Predictor.load(_session.store(), run_id)
 
 
 def nothing_yet() -> None:
@@ -37,32 +37,32 @@ def nothing_yet() -> None:
 
 def choose_run(finished: list[str]) -> str:
     """The run whose models answer."""
-    chosen = _widgets.chosen_run()
+    chosen = _session.chosen_run()
     index = finished.index(chosen) if chosen in finished else 0
     run_id: str = st.selectbox(
         "Run", finished, index=index, format_func=_describe, key="compare.run", help="The run whose models answer."
     )
     if run_id != chosen:
-        _widgets.choose_run(run_id)
+        _session.choose_run(run_id)
     return run_id
 
 
 def _describe(run_id: str) -> str:
-    config, result = _widgets.store().config(run_id), _widgets.store().result(run_id)
+    config, result = _session.store().config(run_id), _session.store().result(run_id)
     assert result is not None
     return (
-        f"{short(run_id)} · {describe(config.data).title} · {_widgets.models(config)} · "
+        f"{short(run_id)} · {describe(config.data).title} · {_looks.models(config)} · "
         f"β {config.objective.beta:g} · student {100 * result['student']['test_accuracy']:.1f} %"
     )
 
 
 def examples_of(run_id: str) -> dict[str, str]:
     """Texts to try: made for film reviews, else training texts of the first classes."""
-    config = _widgets.store().config(run_id)
+    config = _session.store().config(run_id)
     if config.data.name in ("rotten_tomatoes", "imdb"):
         return EXAMPLES
     try:
-        profile = _widgets.known_profile(config)
+        profile = _session.known_profile(config)
     except DistillError:  # the file is gone
         profile = None
     found: dict[str, str] = {}
@@ -95,8 +95,8 @@ def _fill(text: str) -> None:
 
 def answer(run_id: str, text: str) -> None:
     """Teacher and student side by side, and how far they are apart."""
-    predictor = predictor_of(str(_widgets.store().home), run_id)
-    result = _widgets.store().result(run_id)
+    predictor = predictor_of(str(_session.store().home), run_id)
+    result = _session.store().result(run_id)
     assert result is not None
     spoken = predictor.predict([text])[0]
     left, middle, right = st.columns([5, 2, 5])
@@ -131,8 +131,8 @@ def _model(role: str, probabilities: dict[str, float], entry: dict[str, Any]) ->
         config={"displayModeBar": False},
     )
     st.caption(
-        f"{entry['latency_ms']:.2f} ms a text · {_widgets.millions(entry['bytes'])}B · "
-        f"{_widgets.millions(entry['parameters'])} parameters"
+        f"{entry['latency_ms']:.2f} ms a text · {_looks.millions(entry['bytes'])}B · "
+        f"{_looks.millions(entry['parameters'])} parameters"
     )
 
 
@@ -155,9 +155,9 @@ def _reading(predictor: Predictor, text: str) -> None:
         st.caption(f"It reads the first {read:,} of {total:,} words and signs.")
 
 
-_widgets.enter_by_router("pages/compare.py")
-_widgets.title("Compare teacher and student")
-finished = _widgets.finished_runs()
+_session.enter_by_router("pages/compare.py")
+_looks.title("Compare teacher and student")
+finished = _session.finished_runs()
 if not finished:
     nothing_yet()
 else:
@@ -167,6 +167,6 @@ else:
         try:
             answer(run_id, text)
         except DistillError as error:
-            st.error(str(error))
+            _looks.show_error(error)
     else:
         st.info("Type a text, or try one of the examples.", icon=":material/edit:")

@@ -10,22 +10,35 @@ import streamlit as st
 from distill_core.data.profile import Profile
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
-from pages import _data_controls, _figures, _widgets
+from pages import _data_controls, _draft, _figures, _looks, _session
 
 SPLITS = {"train": "for training", "val": "for validation", "test": "for testing", "unlabelled": "without labels"}
 
 
+def introduce() -> None:
+    """Title and description of the chosen data set."""
+    drafted = _draft.drafted_parts().data
+    if drafted.name != _draft.typed("data", "name"):
+        _looks.title("Data")
+        return
+    source = describe(drafted)
+    _looks.title(source.title)
+    st.markdown(source.description)
+
+
 def shown_profile() -> Profile | None:
     """The chosen data set, read if it need be and somebody has asked for it."""
-    config = _widgets.drafted_parts()
-    profile = _widgets.known_profile(config)
+    if _data_controls.ask_for_file():
+        return None
+    config = _draft.drafted_data()
+    profile = _session.known_profile(config)
     if profile is None and config.data.is_large:
         st.info("These texts have not been read yet. A run reads them first; you can also have them read now.")
         asked = st.session_state.get("data.asked") == config.data.name
         if not asked and not st.button("Read them now", type="primary", icon=":material/download:", key="data.read"):
             return None
         st.session_state["data.asked"] = config.data.name
-    return profile or _widgets.read_profile(config)
+    return profile or _session.read_profile(config)
 
 
 def overview(profile: Profile) -> None:
@@ -84,18 +97,16 @@ def table(profile: Profile) -> None:
     st.dataframe(counts)
 
 
-_widgets.enter_by_router("pages/data.py")
+_session.enter_by_router("pages/data.py")
 with st.sidebar:
     _data_controls.choose_data()
     with st.expander("How it is read", expanded=True):
         _data_controls.data_settings()
-source = describe(_widgets.drafted_parts().data)
-_widgets.title(source.title)
-st.markdown(source.description)
+introduce()
 try:
     profile = shown_profile()
 except DistillError as error:
-    st.error(str(error))
+    _looks.show_error(error)
     profile = None
 if profile is not None:
     overview(profile)

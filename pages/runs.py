@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,15 +13,18 @@ from distill_core.analysis.verdict import verdict
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.store import short
-from pages import _evaluation, _figures, _widgets
+from pages import _draft, _evaluation, _figures, _looks, _session
 
 POLL_SECONDS = 2.0
-PERCENT = st.column_config.NumberColumn(format="%.1f %%")
 COLUMNS = {
-    "Teacher %": PERCENT,
-    "Student %": PERCENT,
-    "Alone %": st.column_config.NumberColumn(format="%.1f %%", help="The same student without its teacher"),
-    "Kept %": st.column_config.NumberColumn(format="%.1f %%", help="The student's accuracy as a part of its teacher's"),
+    name: st.column_config.NumberColumn(format="%.1f %%", help=words)
+    for name, words in {
+        "Teacher %": "Accuracy on test",
+        "Student %": "Accuracy on test; the mean where there are several seeds",
+        "Alone %": "The same student without its teacher; the mean where there are several seeds",
+        "Kept %": "The student's accuracy as a part of its teacher's",
+    }.items()
+} | {
     "β": st.column_config.NumberColumn(format="%g"),
     "T": st.column_config.NumberColumn(format="%g", help="Temperature"),
 }
@@ -56,41 +60,44 @@ def _row(run_id: str) -> dict[str, Any]:
 
 
 def _readable_row(run_id: str) -> dict[str, Any]:
-    status, config = _widgets.store().status(run_id), _widgets.store().config(run_id)
-    result = _widgets.store().result(run_id)
-
-    def percent(role: str) -> float | None:
-        entry = result and result[role]
-        return 100 * entry["test_accuracy"] if entry else None
-
+    status, config = _session.store().status(run_id), _session.store().config(run_id)
+    result = _session.store().result(run_id)
     return {
         "Run": short(run_id),
-        "Status": _widgets.STATUS_WORDS[status.status],
+        "Status": _looks.STATUS_WORDS[status.status],
         "Started": time.strftime("%d %b %H:%M", time.localtime(status.created)),
         "Data": describe(config.data).title,
-        "Models": _widgets.models(config),
+        "Models": _looks.models(config),
         "β": config.objective.beta,
         "T": config.objective.temperature,
         "Epochs": config.training.epochs,
-        "Teacher %": percent("teacher"),
-        "Student %": percent("student"),
-        "Alone %": percent("baseline"),
+        "Teacher %": _percent(result, "teacher"),
+        "Student %": _percent(result, "student"),
+        "Alone %": _percent(result, "baseline"),
         "Kept %": 100 * result["retention"] if result and result["retention"] else None,
     }
 
 
+def _percent(result: Mapping[str, Any] | None, role: str) -> float | None:
+    """A model's test accuracy, the mean of those of all seeds where there are several."""
+    if result is None or not result[role]:
+        return None
+    spread = (result.get("seeds") or {}).get(role)
+    return 100 * float(spread["mean"] if spread else result[role]["test_accuracy"])
+
+
 def details(run_id: str) -> None:
     """One run's charts, verdict and settings."""
-    store = _widgets.store()
+    store = _session.store()
     status, config, result = store.status(run_id), store.config(run_id), store.result(run_id)
-    history = _widgets.history_of(run_id)
-    _widgets.title(f"Run {short(run_id)}", _widgets.place(history))
-    _widgets.stage_line(history, history.stages, status.over)
+    history = _session.history_of(run_id)
+    _looks.title(f"Run {short(run_id)}", _looks.place(history))
+    _looks.stage_line(history, history.stages, status.over)
     if result is not None:
         for sentence in verdict(result):
             st.html(f'<p class="lab-verdict">{sentence}</p>')
     elif status.error:
-        st.error(f"This run failed: {status.error}")
+        st.error(f"This run failed: {_looks.named(status.error)}")
     _actions(run_id, finished=result is not None)
     _charts(run_id)
     with st.expander("Settings"):
@@ -108,16 +115,16 @@ def details(run_id: str) -> None:
 def _actions(run_id: str, *, finished: bool) -> None:
     with st.container(horizontal=True):
         if st.button("Compare on your own text", disabled=not finished, key="runs.compare"):
-            _widgets.choose_run(run_id)
+            _session.choose_run(run_id)
             st.switch_page("pages/compare.py")
         if st.button("Use these settings", key="runs.reuse", help="Puts this run's settings into Train."):
-            _widgets.draft_from(_widgets.store().config(run_id))
-            _widgets.choose_run(run_id)
+            _draft.draft_from(_session.store().config(run_id))
+            _session.choose_run(run_id)
             st.switch_page("pages/train.py")
 
 
 def _charts(run_id: str) -> None:
-    history, config = _widgets.history_of(run_id), _widgets.store().config(run_id)
+    history, config = _session.history_of(run_id), _session.store().config(run_id)
     drawn = [stage for stage in _figures.LOSS_STAGES if stage in history.progress and history.progress[stage].curve]
     if not drawn:
         st.caption("This run has no curves: it ended before its first step.")
@@ -127,14 +134,14 @@ def _charts(run_id: str) -> None:
         drawn,
         default=drawn[-1],
         required=True,
-        format_func=_widgets.STAGE_WORDS.__getitem__,
+        format_func=_looks.STAGE_WORDS.__getitem__,
         key="runs.stage",
     )
     left, right = st.columns(2)
     with left:
         st.markdown(f"**{_figures.loss_title(stage, config)}**")
         st.plotly_chart(
-            _figures.loss_figure(history, config, stage, _widgets.ink()), key="runs.loss", config=_figures.CHART_CONFIG
+            _figures.loss_figure(history, config, stage, _looks.ink()), key="runs.loss", config=_figures.CHART_CONFIG
         )
     with right:
         st.markdown("**Accuracy on validation texts**")
@@ -143,20 +150,20 @@ def _charts(run_id: str) -> None:
 
 def overview() -> None:
     """The table, and below it the run that was clicked."""
-    run_ids = list(reversed(_widgets.store().run_ids()))
+    run_ids = list(reversed(_session.store().run_ids()))
     clicked = table(run_ids)
     if clicked is not None:
-        _widgets.choose_run(clicked)
+        _session.choose_run(clicked)
         details(clicked)
     else:
         st.caption("Choose a run by the box at its left to see its charts again.")
 
 
-_widgets.enter_by_router("pages/runs.py")
-_widgets.title("Runs")
-known = _widgets.store().run_ids()
+_session.enter_by_router("pages/runs.py")
+_looks.title("Runs")
+known = _session.store().run_ids()
 if not known:
     nothing_yet()
 else:
-    busy = any(_widgets.is_open(run_id) for run_id in known)
+    busy = any(_session.is_open(run_id) for run_id in known)
     st.fragment(overview, run_every=POLL_SECONDS if busy else None, key="runs.live")()

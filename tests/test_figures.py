@@ -7,10 +7,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from distill_core.config import Divergence, RunConfig
+from distill_core.config import FROZEN_PASSES, Divergence, RunConfig
 from distill_core.events import Epoch, Event, History, StageFinished, StageStarted, Step
 from distill_core.presets import load
+from distill_core.training.losses import ramped
 from pages import _figures
 from pages._figures import (
     BASELINE,
@@ -38,11 +41,11 @@ def history_of(*events: Event) -> History:
     return history
 
 
-def steps(stage: str, count: int, *, joint: bool = False, kl: bool = True) -> list[Event]:
+def steps(stage: str, count: int, *, joint: bool = False, kl: bool = True, loss: float = 2) -> list[Event]:
     return [
         StageStarted(stage, 50),
         *(
-            Step(stage, n, 8 * n, 1 / n, 0.1 / n if kl else None, 2 / n, 1e-3, 3 / n if joint else None)
+            Step(stage, n, 8 * n, 1 / n, 0.1 / n if kl else None, loss / n, 1e-3, 3 / n if joint else None)
             for n in range(1, count + 1)
         ),
     ]
@@ -67,13 +70,13 @@ def epochs(stage: str, *accuracies: float | None, teacher: list[float] | None = 
 
 def test_a_students_losses_are_ce_the_weighted_distance_and_their_total() -> None:
     config = load(settings=["objective.beta=3", "objective.temperature=2"])
-    figure = loss_figure(history_of(*steps("distil", 4)), config, "distil", INK)
+    figure = loss_figure(history_of(*steps("distil", 4, loss=2.2)), config, "distil", INK)
     found = lines(figure)
     assert list(found) == ["CE", "β·T²·KL", "total"]
     assert list(found["CE"].x) == [1, 2, 3, 4]
     assert list(found["CE"].y) == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
     assert list(found["β·T²·KL"].y) == pytest.approx([12 * 0.1 / n for n in range(1, 5)])
-    assert list(found["total"].y) == pytest.approx([2 / n for n in range(1, 5)])
+    assert list(found["total"].y) == pytest.approx([2.2 / n for n in range(1, 5)])
     assert [trace.line.color for trace in figure.data] == [CE, KL, INK]
     assert list(figure.layout.xaxis.range) == [0, 50]
 
@@ -103,6 +106,107 @@ def test_joint_training_shows_the_ce_of_both() -> None:
     assert list(found["CE of the student"].y) == pytest.approx([1, 1 / 2, 1 / 3])
     assert (found["CE of the teacher"].line.color, found["CE of the student"].line.color) == (TEACHER, CE)
     assert loss_title("distil", config).startswith("Both learning")
+
+
+Losses = tuple[float, float, float]
+"""CE of the student, divergence and CE of the teacher, of one step."""
+WEIGHTS = st.sampled_from([0.0, 0.5, 1.0, 2.0])
+LOSSES = st.tuples(*[st.floats(0, 5)] * 3)
+
+
+def made_history(config: RunConfig, windows: list[list[Losses]]) -> tuple[History, list[float]]:
+    """A student's history, whose events hold means over several steps, and the mean part of the divergence in each."""
+    objective, joint = config.objective, config.objective.mode == "joint"
+    total = sum(len(window) for window in windows)
+    events, parts, done = list[Event]([StageStarted("distil", total)]), [], 0
+    for window in windows:
+        betas = [ramped(objective.beta, objective.beta_ramp, (done + place) / total) for place in range(len(window))]
+        far = [beta * objective.temperature**2 * kl for beta, (_, kl, _) in zip(betas, window, strict=True)]
+        ce, kl, teacher_ce = (statistics.fmean(values) for values in zip(*window, strict=True))
+        parts.append(statistics.fmean(far))
+        loss = objective.student_ce_weight * ce + parts[-1] + (objective.teacher_ce_weight * teacher_ce if joint else 0)
+        done += len(window)
+        events.append(Step("distil", done, 8 * done, ce, kl, loss, 1e-3, teacher_ce if joint else None))
+    return history_of(*events), parts
+
+
+@given(
+    windows=st.lists(st.lists(LOSSES, min_size=1, max_size=4), min_size=1, max_size=8),
+    student=WEIGHTS,
+    teacher=WEIGHTS,
+    beta=WEIGHTS,
+    ramp=st.sampled_from([0.0, 0.3, 1.0]),
+    temperature=st.sampled_from([0.5, 1.0, 4.0]),
+    mode=st.sampled_from(["offline", "joint"]),
+)
+def test_the_parts_of_a_loss_add_up_to_it(
+    windows: list[list[Losses]],
+    student: float,
+    teacher: float,
+    beta: float,
+    ramp: float,
+    temperature: float,
+    mode: str,
+) -> None:
+    values = {"student_ce_weight": student, "teacher_ce_weight": teacher, "beta": beta, "beta_ramp": ramp}
+    values |= {"temperature": temperature, "mode": mode}
+    config = load(settings=[f"objective.{name}={value}" for name, value in values.items()])
+    history, far = made_history(config, windows)
+    found = lines(loss_figure(history, config, "distil", INK))
+    total = found.pop("total").y
+    parts = [line.y for line in found.values()]
+    assert len(parts) == (student > 0) + (beta > 0) + (teacher > 0 and mode == "joint"), "one for each weight above 0"
+    if parts:
+        assert [sum(at) for at in zip(*parts, strict=True)] == pytest.approx(total, abs=1e-6)
+    if beta:
+        (name,) = (name for name in found if name.endswith("KL"))
+        assert list(found[name].y) == pytest.approx(far, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "title"),
+    [
+        (["student_ce_weight=0.5"], ["0.5·CE", "β·T²·KL", "total"], "Student: CE, β·KL and total"),
+        (["student_ce_weight=0"], ["β·T²·KL", "total"], "Student: β·KL and total"),
+        (["beta=0"], ["CE", "total"], "Student: CE and total"),
+        (["beta=0", "student_ce_weight=0"], ["total"], "Student: total"),
+    ],
+)
+def test_a_part_says_its_weight_and_one_that_does_not_count_is_left_out(
+    settings: list[str], names: list[str], title: str
+) -> None:
+    config = load(settings=[f"objective.{setting}" for setting in settings])
+    assert list(lines(loss_figure(history_of(*steps("distil", 2)), config, "distil", INK))) == names
+    assert loss_title("distil", config) == title
+
+
+@pytest.mark.parametrize(
+    ("weights", "names", "title"),
+    [
+        ((2, 0.5), ["0.5·CE of the teacher", "2·CE of the student"], "CE of each, β·KL"),
+        ((1, 0), ["CE of the student"], "CE of the student, β·KL"),
+        ((0, 1), ["CE of the teacher"], "CE of the teacher, β·KL"),
+        ((0, 0), [], "β·KL"),
+    ],
+)
+def test_both_models_that_learn_have_their_own_weight(
+    weights: tuple[float, float], names: list[str], title: str
+) -> None:
+    student, teacher = weights
+    settings = [f"objective.student_ce_weight={student}", f"objective.teacher_ce_weight={teacher}"]
+    config = load("article", settings=settings)
+    found = lines(loss_figure(history_of(*steps("distil", 2, joint=True)), config, "distil", INK))
+    assert list(found) == [*names, "β·KL", "total"]
+    assert loss_title("distil", config) == f"Both learning: {title} and total"
+
+
+@pytest.mark.parametrize("stage", _figures.LOSS_STAGES)
+@pytest.mark.parametrize(("divergence", "beta"), [("logit_mse", 2), ("logit_mse", 0), ("jensen_shannon", 2)])
+def test_the_axis_says_nats_only_where_all_losses_are_nats(stage: str, divergence: str, beta: int) -> None:
+    config = load(settings=[f"objective.divergence={divergence}", f"objective.beta={beta}"])
+    title = loss_figure(history_of(*steps(stage, 2)), config, stage, INK).layout.yaxis.title.text
+    squared = stage in ("distil", "assistant") and divergence == "logit_mse" and beta > 0
+    assert title == ("loss" if squared else "nats")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +258,18 @@ def test_a_teacher_is_a_line_while_it_learns_and_a_level_afterwards() -> None:
     assert list(found["teacher"].y) == [0.7, 0.7]
     assert list(found["student alone"].y) == [0.5]
     assert found["student alone"].line.dash == "dash"
+
+
+def test_a_teacher_of_more_epochs_than_it_was_given_stays_on_the_chart() -> None:
+    config = load(settings=["teacher.kind=pretrained", "teacher.frozen=true", "teacher.epochs=2", "training.epochs=3"])
+    learning = epochs("finetune", *[0.5 + 0.01 * number for number in range(25)])
+    for seen, last in ((2, 2 * FROZEN_PASSES), (25, 25)):
+        figure = accuracy_figure(history_of(*learning[: 1 + seen]), config)
+        assert list(figure.layout.xaxis.range) == [0.5, last + 0.5]
+    moving = load(settings=["teacher.kind=pretrained", "teacher.epochs=2"])
+    assert list(accuracy_figure(history_of(*learning[:2]), moving).layout.xaxis.range) == [0.5, 2.5]
+    student = accuracy_figure(history_of(*learning, *epochs("distil", 0.5)), config)
+    assert list(student.layout.xaxis.range) == [0.5, 3.5], "the epochs of the student, beside its teacher's level"
 
 
 def test_a_teacher_that_learns_beside_its_student_moves() -> None:
@@ -243,6 +359,7 @@ def test_counts_are_written_into_a_confusion_of_few_classes(classes: int, writte
 def test_labels_that_are_numbers_stay_labels() -> None:
     figure = confusion_figure([[1, 0], [0, 1]], ["0", "1"], "baseline")
     assert list(figure.layout.xaxis.ticktext) == list(figure.layout.yaxis.ticktext) == ["0", "1"]
+    assert probability_figure({"0": 0.25, "1": 0.75}, "student").layout.yaxis.type == "category"
     counts = {split: [1, 2] for split in ("train", "val", "test")}
     assert counts_figure(counts, ["0", "1"]).layout.xaxis.type == "category"
 

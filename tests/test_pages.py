@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from distill_core.config import RunConfig, StudentConfig
+from distill_core.config import DataConfig, RunConfig, StudentConfig
 from distill_core.data.profile import Profile
-from distill_core.events import Epoch, RunFailed, StageStarted
+from distill_core.events import Epoch, RunFailed, StageStarted, Warned
 from distill_core.executor import executor_of
 from distill_core.models.sizes import parameter_count
 from distill_core.presets import PRESETS, load
 from distill_core.store import Store, short
 from distill_core.worker import work
+from pages import _looks
 from tests.runs import config_of, made_rows, write_csv
 
 ROOT = Path(__file__).parents[1]
@@ -216,9 +218,150 @@ def test_settings_that_exclude_each_other_are_said_where_they_are_made(read_home
     more(app, "Training")
     app.sidebar.number_input(key="train.training.seeds").set_value(3).run()
     assert not app.exception
-    assert "training.seeds must be 1 when objective.mode is joint, got 3" in app.sidebar.error[0].value
+    told = "“Repeat with seeds” must be 1 when “Teacher while the student learns” is joint, got 3"
+    assert app.sidebar.error[0].value.startswith(told)
     assert button(app, "Start").disabled
     app.sidebar.number_input(key="train.training.seeds").set_value(1).run()
+    assert not app.sidebar.error
+    assert not button(app, "Start").disabled
+
+
+def set_teacher_model(app: AppTest, value: str) -> None:
+    app.session_state["train.teacher.kind"] = "pretrained"
+    more(app, "Teacher").sidebar.text_input(key="train.teacher.model").set_value(value).run()
+
+
+def set_hub_name(app: AppTest, value: str) -> None:
+    app.sidebar.selectbox(key="train.source").set_value("hub").run()
+    app.sidebar.text_input(key="train.hub").set_value(value).run()
+
+
+@pytest.mark.parametrize(
+    ("enter", "wrong", "key", "message"),
+    [
+        (set_teacher_model, "", "train.teacher.model", "“Pre-trained encoder” must not be empty, got ''; try all-Mini"),
+        (set_hub_name, "", "train.hub", "“Data set” must be a known name, got 'hf:'; use "),
+        (set_hub_name, "two words", "train.hub", "“Data set” must be a known name, got 'hf:two words'; use "),
+    ],
+)
+def test_what_cannot_be_used_stays_where_it_was_typed_and_is_said(
+    read_home: Store, enter: Callable[[AppTest, str], None], wrong: str, key: str, message: str
+) -> None:
+    app = open_page()
+    enter(app, wrong)
+    assert not app.exception
+    (error,) = app.sidebar.error
+    assert error.value.startswith(message)
+    assert button(app, "Start").disabled
+    for section in SECTIONS:
+        assert not more(app, section).exception, "every control is drawn"
+    for other in ("data", "runs", "compare", "train"):
+        assert not go(app, other).exception
+    more(app, "Teacher")
+    assert app.sidebar.text_input(key=key).value == wrong
+    assert len(app.sidebar.error) == 1
+    enter(app, "ag_news" if key == "train.hub" else "all-MiniLM-L6-v2")
+    assert not app.exception
+    assert not app.sidebar.error
+    assert not button(app, "Start").disabled
+
+
+def test_data_of_a_bad_name_are_not_taken_for_others(read_home: Store) -> None:
+    app = open_page("data")
+    app.sidebar.selectbox(key="data.source").set_value("hub").run()
+    app.sidebar.text_input(key="data.hub").set_value("two words").run()
+    assert not app.exception
+    assert "got 'hf:two words'" in app.error[0].value
+    assert "Movie reviews" not in text_of(app)
+    assert charts_of(app) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("Teacher", "train.teacher.learning_rate"),
+        ("Teacher", "train.teacher.pretrain_learning_rate"),
+        ("Teacher", "train.teacher.encoder_learning_rate"),
+        ("Training", "train.training.learning_rate"),
+    ],
+)
+def test_stepping_never_reaches_a_bound_that_is_excluded(read_home: Store, section: str, key: str) -> None:
+    app = open_page()
+    if "encoder" in key:
+        app.session_state["train.teacher.kind"] = "pretrained"
+    number = more(app, section).sidebar.number_input(key=key)
+    number.set_value(2 * number.step).run()
+    for _ in range(3):
+        app.sidebar.number_input(key=key).decrement().run()
+        assert not app.exception
+        assert app.sidebar.number_input(key=key).value > 0
+    assert not app.sidebar.error
+    assert not button(app, "Start").disabled
+
+
+def test_dropout_is_stepped_to_the_last_value_below_1(read_home: Store) -> None:
+    app = more(open_page(), "Student")
+    app.sidebar.number_input(key="train.student.dropout").set_value(0.9).run()
+    for _ in range(4):
+        app.sidebar.number_input(key="train.student.dropout").increment().run()
+        assert not app.exception
+    assert 0.9 < app.sidebar.number_input(key="train.student.dropout").value < 1
+    assert not button(app, "Start").disabled
+
+
+@pytest.mark.parametrize(("temperature", "low", "high"), [(0.25, 0.25, 10), (20, 0.5, 20)])
+def test_a_slider_reaches_as_far_as_the_run_that_was_opened(
+    read_home: Store, temperature: float, low: float, high: float
+) -> None:
+    values = ["training.epochs=40", "objective.beta=12.5", f"objective.temperature={temperature}"]
+    run_id = read_home.create_run(load("tiny", settings=values), state="running")
+    read_home.end_run(run_id, RunFailed("the disk is full"))
+    app = more(open_run(run_id), "Loss")
+    assert not app.exception
+    sliders = {name: app.sidebar.slider(key=f"train.{name}") for name in ("training.epochs", "objective.beta")}
+    assert [(slider.value, slider.max) for slider in sliders.values()] == [(40, 40), (12.5, 12.5)]
+    soft = app.sidebar.slider(key="train.objective.temperature")
+    assert (soft.value, soft.min, soft.max) == (temperature, low, high)
+    sliders["training.epochs"].set_value(20).run()
+    assert not app.exception
+    epochs = app.sidebar.slider(key="train.training.epochs")
+    assert (epochs.value, epochs.max) == (20, 40), "the range does not move under one's hand"
+    app.sidebar.selectbox(key="train.preset").set_value("quick").run()
+    assert app.sidebar.slider(key="train.training.epochs").max == 30
+
+
+def test_controls_without_effect_are_not_shown(read_home: Store) -> None:
+    def keys() -> set[str]:
+        return {control.key.removeprefix("train.") for control in controls_of(app)}
+
+    own = {f"student.{name}" for name in ("kind", "size", "bidirectional", "pooling", "layers", "dropout")}
+    app = more(open_page(), "Student")
+    assert own <= keys()
+    app.sidebar.toggle(key="train.student.like_teacher").set_value(True).run()
+    assert not app.exception
+    assert keys() & own == set()
+    assert "The student has the shape of its teacher" in text_of(app)
+    assert not button(app, "Start").disabled
+    app.sidebar.toggle(key="train.student.like_teacher").set_value(False).run()
+    assert own <= keys()
+    app.session_state["train.teacher.kind"] = "pretrained"
+    assert "teacher.encoder_learning_rate" in {
+        *keys(),
+        *(control.key[6:] for control in controls_of(more(app, "Teacher"))),
+    }
+    app.sidebar.toggle(key="train.teacher.frozen").set_value(True).run()
+    assert not app.exception
+    assert "teacher.encoder_learning_rate" not in keys()
+
+
+def test_self_distillation_shows_the_kind_that_hinders_it(read_home: Store) -> None:
+    app = open_page()
+    app.session_state["train.student.kind"] = "gru"
+    more(app, "Student").sidebar.toggle(key="train.student.like_teacher").set_value(True).run()
+    assert not app.exception
+    assert app.sidebar.error[0].value.startswith("“Self-distillation” must be false for a lstm teacher and a gru")
+    app.session_state["train.student.kind"] = "lstm"
+    app.run()
     assert not app.sidebar.error
     assert not button(app, "Start").disabled
 
@@ -255,6 +398,55 @@ def test_data_chosen_on_one_page_are_those_of_the_other(read_home: Store, review
     assert app.sidebar.selectbox(key="train.source").value == "csv"
     assert app.sidebar.text_input(key="train.data.path").value == str(reviews)
     assert app.sidebar.number_input(key="train.data.split_seed").value == 5
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("imdb", DataConfig(name="imdb", split_seed=5)),
+        ("hub", DataConfig(name="hf:ag_news", split_seed=5, max_rows=50)),
+        ("bbc_news", DataConfig(name="bbc_news", split_seed=5)),
+        ("rotten_tomatoes", DataConfig()),
+    ],
+)
+def test_another_data_set_keeps_nothing_of_the_last_one(
+    read_home: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, kept: DataConfig
+) -> None:
+    submitted: list[RunConfig] = []
+    monkeypatch.setattr(
+        "distill_core.executor.Executor.submit",
+        lambda self, config: submitted.append(config) or read_home.create_run(config),
+    )
+    monkeypatch.setattr("pages._session.profile_of", lambda config: None)
+    sides = ("train", "val", "test")
+    rows = [{**row, "side": sides[number % 3]} for number, row in enumerate(made_rows(60))]
+    app = more(open_file("train", write_csv(tmp_path / "sides.csv", rows)), "Data")
+    for name in ("text", "label", "split"):
+        column = "side" if name == "split" else name
+        app.sidebar.selectbox(key=f"train.data.{name}_column").set_value(column)
+    app.sidebar.text_input(key="train.labels").set_value("bad = poor")
+    app.sidebar.number_input(key="train.data.max_rows").set_value(50)
+    app.sidebar.number_input(key="train.data.split_seed").set_value(5)
+    app.run()
+    app.sidebar.selectbox(key="train.source").set_value(source).run()
+    assert not app.exception
+    button(app, "Start").click().run()
+    (config,) = submitted
+    assert config.data == kept
+    app.sidebar.selectbox(key="train.source").set_value("csv").run()
+    assert app.sidebar.text_input(key="train.data.path").value == ""
+    assert app.sidebar.text_input(key="train.labels").value == ""
+    assert app.sidebar.info[0].value == ASK_FOR_FILE
+
+
+def test_another_name_on_the_hub_is_another_data_set(read_home: Store) -> None:
+    app = open_page()
+    set_hub_name(app, "ag_news")
+    more(app, "Data").sidebar.text_input(key="train.data.split_column").set_value("fold").run()
+    app.sidebar.slider(key="train.objective.beta").set_value(1.0).run()
+    assert app.sidebar.text_input(key="train.data.split_column").value == "fold"
+    set_hub_name(app, "imdb")
+    assert app.sidebar.text_input(key="train.data.split_column").value == ""
 
 
 def charts_of(app: AppTest) -> list[dict[str, Any]]:
@@ -524,6 +716,52 @@ def test_runs_lists_models_of_every_kind(shown: tuple[Store, dict[str, str]]) ->
     assert table["Alone %"].isna().sum() == 1
 
 
+@pytest.mark.parametrize("baseline", [True, False])
+def test_runs_of_several_seeds_are_listed_with_their_means(
+    shown: tuple[Store, dict[str, str]], monkeypatch: pytest.MonkeyPatch, baseline: bool
+) -> None:
+    store, runs = shown
+    result = store.result(runs["seeds"])
+    assert result is not None
+    means = {"student": {"mean": 0.25}, "baseline": {"mean": 0.125} if baseline else None}
+    made = {**result, "seeds": means, "baseline": result["baseline"] if baseline else None}
+    stored = Store.result
+    monkeypatch.setattr(Store, "result", lambda self, run_id: made if run_id == runs["seeds"] else stored(self, run_id))
+    table = open_page("runs").dataframe[0].value.set_index("Run")
+    row = table.loc[short(runs["seeds"])]
+    assert row["Student %"] == 25
+    assert row["Alone %"] == 12.5 if baseline else math.isnan(row["Alone %"])
+    assert row["Teacher %"] == 100 * result["teacher"]["test_accuracy"]
+    single = store.result(runs["joint"])
+    assert single is not None
+    assert table.loc[short(runs["joint"])]["Student %"] == 100 * single["student"]["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("training.seeds must be 1, got 3", "“Repeat with seeds” must be 1, got 3"),
+        ("try training.epochs=12 or less", "try “Epochs” = 12 or less"),
+        ("give its path as data.path.", "give its path as “File or folder”."),
+        ("training.speed is not a setting", "training.speed is not a setting"),
+        ("no file '/texts/data.path.csv'", "no file '/texts/data.path.csv'"),
+        ("no file 'my-data.name'", "no file 'my-data.name'"),
+    ],
+)
+def test_messages_call_a_setting_by_the_title_of_its_control(message: str, shown: str) -> None:
+    assert _looks.named(message) == shown
+
+
+def test_why_a_run_failed_is_told_in_the_words_of_the_page(home: Store) -> None:
+    failed = home.create_run(load("tiny"), state="running")
+    with home.event_log(failed) as emit:
+        emit(Warned("may be too few; try training.epochs=12"))
+    home.end_run(failed, RunFailed("training.batch_size must be smaller"))
+    app = open_page()
+    assert app.error[0].value == "This run failed: “Student batch size” must be smaller"
+    assert app.warning[0].value == "may be too few; try “Epochs” = 12"
+
+
 # Data
 
 
@@ -580,19 +818,27 @@ def test_news_have_five_classes_on_train(read_home: Store) -> None:
     assert f"→ {expected / 1e6:.2f} M** parameters" in text_of(app)
 
 
+ASK_FOR_FILE = "Upload a csv, tsv or jsonl file, or give the path of one on the lab's machine."
+
+
 def test_a_file_of_ones_own_is_asked_for_where_it_is_entered(read_home: Store) -> None:
     app = open_page()
     app.sidebar.selectbox(key="train.source").set_value("csv").run()
     assert not app.exception
-    (error,) = app.sidebar.error
-    assert error.value.startswith("data.path must be the path of a csv, tsv or jsonl file, got nothing")
+    assert not app.error
+    (info,) = app.sidebar.info
+    assert info.value == ASK_FOR_FILE
     assert button(app, "Start").disabled
+    go(app, "data")
+    assert not app.error
+    assert [item.value for item in app.info] == [ASK_FOR_FILE]
+    assert "Your own file" in text_of(app)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,b\n1,2\n", ("data.text_column", "'a', 'b'")),
+        ("a,b\n1,2\n", ("“Text column” must be", "'a', 'b'")),
         ("text,label\nfine,good\n", ("2 to 50 classes",)),
         ('text,label\n"fine,good\n', ("line 2", "quotation mark")),
         ("", ("got none",)),
@@ -610,6 +856,7 @@ def test_a_file_that_cannot_be_used_is_refused_where_it_is_entered(
     (error,) = app.error
     for word in words:
         assert word in error.value
+    assert "Cancel" not in [item.label for item in app.button], "nothing is being read any more"
     assert app.sidebar.text_input(key=f"{name}.data.path").value == str(file), "what was typed is still there"
     if name == "train":
         assert button(app, "Start").disabled
@@ -642,6 +889,53 @@ def test_a_file_that_is_uploaded_is_kept_and_used(read_home: Store, reviews: Pat
     assert kept.read_bytes() == reviews.read_bytes()
     assert app.sidebar.text_input(key=f"{name}.data.path").value == str(kept)
     assert "my reviews.csv" in text_of(app)
+
+
+@pytest.mark.parametrize("name", ["train", "data"])
+def test_the_columns_of_a_file_are_offered(read_home: Store, tmp_path: Path, name: str) -> None:
+    rows = [
+        {"id": str(number), "opinion": row["text"], "label": row["label"]} for number, row in enumerate(made_rows(60))
+    ]
+    app = more(open_file(name, write_csv(tmp_path / "opinions.csv", rows)), "Data")
+    assert "“Text column” must be a column of the data" in app.error[0].value
+    for field, empty in (("text", "found by its name"), ("label", "found by its name"), ("split", "split at random")):
+        box = app.sidebar.selectbox(key=f"{name}.data.{field}_column")
+        assert box.options == [empty, "id", "opinion", "label"]
+        assert box.value == ""
+    app.sidebar.selectbox(key=f"{name}.data.text_column").set_value("opinion").run()
+    assert not app.exception
+    assert not app.error
+
+
+def test_a_column_that_a_file_lacks_stays_until_another_is_chosen(read_home: Store, tmp_path: Path) -> None:
+    app = more(open_file("train", tmp_path / "missing.csv"), "Data")
+    app.sidebar.text_input(key="train.data.text_column").set_value("opinion").run()
+    write_csv(tmp_path / "missing.csv", made_rows(60))
+    app.run()
+    assert not app.exception
+    box = app.sidebar.selectbox(key="train.data.text_column")
+    assert (box.value, box.options) == ("opinion", ["found by its name", "text", "label", "opinion"])
+    assert "got 'opinion'; choose one of 'text', 'label'" in app.error[0].value
+    box.set_value("").run()
+    assert not app.error
+    assert app.sidebar.selectbox(key="train.data.text_column").options == ["found by its name", "text", "label"]
+    assert not button(app, "Start").disabled
+
+
+def test_an_upload_is_stored_once(read_home: Store, reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: list[str] = []
+    keep = Store.keep_upload
+    monkeypatch.setattr(
+        Store, "keep_upload", lambda self, name, content: stored.append(name) or keep(self, name, content)
+    )
+    app = open_page()
+    app.sidebar.selectbox(key="train.source").set_value("csv").run()
+    app.sidebar.get("file_uploader")[0].set_value(("reviews.csv", reviews.read_bytes(), "text/csv")).run()
+    for beta in (1.0, 3.0):
+        app.sidebar.slider(key="train.objective.beta").set_value(beta).run()
+        assert not app.exception
+    assert stored == ["reviews.csv"]
+    assert "In use: reviews.csv" in text_of(app)
 
 
 def test_names_of_labels_are_read_and_shown(home: Store, tmp_path: Path) -> None:

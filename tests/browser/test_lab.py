@@ -187,11 +187,11 @@ def test_a_file_in_chinese_goes_from_upload_to_verdict(page: Page, lab: str, tmp
     file = write_csv(tmp_path / "影评.csv", rows)
     open_train(page, lab)
     choose(page, "Data set", "Your own file")
-    expect(page.get_by_text("data.path must be the path of a csv, tsv or jsonl file")).to_be_visible()
+    expect(page.get_by_text("Upload a csv, tsv or jsonl file")).to_be_visible()
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
     page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(file)
     expect(page.get_by_text("In use: 影评.csv")).to_be_visible()
-    expect(page.get_by_text("data.path must be")).to_have_count(0)
+    expect(page.get_by_text("Upload a csv, tsv or jsonl file")).to_have_count(0)
     small_settings(page)
     page.get_by_role("button", name="Start", exact=True).click()
     verdict = page.get_by_text(re.compile(r"^(The student|The teacher is)")).first

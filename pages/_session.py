@@ -1,0 +1,159 @@
+"""What a page works on: the home folder, the data set's profile, the chosen run and what it has reported."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cache
+
+import streamlit as st
+
+from distill_core import keys, openmp
+from distill_core.config import RunConfig
+from distill_core.data.profile import Profile
+from distill_core.errors import DistillError
+from distill_core.events import History
+from distill_core.executor import Executor, executor_of
+from distill_core.store import Store
+from pages._draft import draft_from, forget_data
+from pages._looks import named
+
+
+def enter_by_router(page: str) -> None:
+    """Sends a page, named by its file, through `app.py` where Streamlit has run it by itself.
+
+    Until `st.navigation` has been called once in a server, Streamlit takes a folder `pages/` for its older kind of
+    many-page app, and a first request to any address but the root runs that page's file alone.
+    """
+    if "page" not in st.session_state:
+        st.session_state["entered"] = page
+        st.navigation([st.Page(lambda: None, title="Distill Lab")], position="hidden")
+        st.rerun()
+
+
+def store() -> Store:
+    """The home folder that the lab works on."""
+    return Store()
+
+
+def executor() -> Executor:
+    """The process-wide executor of the home folder."""
+    return executor_of(store())
+
+
+@cache
+def warm_up() -> None:
+    """Starts the executor, and loads PyTorch in the background so that the first question is answered at once."""
+    openmp.sleep_soon()
+    executor()
+    threading.Thread(target=_load_torch, name="warm-up", daemon=True).start()
+
+
+def _load_torch() -> None:
+    from distill_core.analysis import predict  # noqa: F401
+
+
+def known_profile(config: RunConfig) -> Profile | None:
+    """What the configured data set looks like; None while nobody has read it. Raises DataError."""
+    folder = store().cached("tokens", keys.data_key(config, store().data_folder))
+    return None if folder is None else Profile.read(folder)
+
+
+def read_profile(config: RunConfig) -> Profile:
+    """The same, reading and tokenising the data set first where nobody has; shows how far that is."""
+    profile = known_profile(config)
+    if profile is None:
+        place = st.empty()
+        with place.container():
+            bar = st.progress(0.0, text="Reading the texts")
+            # A click ends this script, and the reading with it, at the next report of progress.
+            st.button("Cancel", key="data.cancel", on_click=forget_data)
+        from distill_core import teaching
+
+        try:
+            teaching.prepare_data(
+                config, store(), progress=lambda words, part: bar.progress(min(part, 1.0), text=words)
+            )
+        except DistillError:
+            place.empty()
+            raise
+        place.empty()
+        profile = known_profile(config)
+        assert profile is not None
+    return profile
+
+
+def profile_of(config: RunConfig) -> Profile | None:
+    """What the configured data set looks like; read at once where that takes seconds, else None until it has been."""
+    return known_profile(config) if config.data.is_large else read_profile(config)
+
+
+# The chosen run
+
+
+def keep_run_in_address() -> None:
+    """Page switches wipe the address; this puts the run back, or takes it over from a fresh address."""
+    if "run" in st.session_state:
+        st.query_params["run"] = st.session_state["run"]
+    elif "run" in st.query_params:
+        try:
+            run_id = store().find_run(st.query_params["run"])
+            st.session_state["run"] = run_id
+            draft_from(store().config(run_id))
+        except DistillError as error:
+            del st.query_params["run"]
+            st.warning(f"The address names a run that cannot be opened: {named(error)}")
+
+
+def choose_run(run_id: str) -> None:
+    """Makes a run the one that all pages show."""
+    st.session_state["run"] = run_id
+    st.query_params["run"] = run_id
+
+
+def chosen_run() -> str | None:
+    """The run that all pages show: the one chosen, else the latest; None while there is none."""
+    known = store().run_ids()
+    chosen = st.session_state.get("run")
+    if chosen in known:
+        return str(chosen)
+    return known[-1] if known else None
+
+
+def finished_runs() -> list[str]:
+    """Runs whose models can answer, latest first."""
+    return [run_id for run_id in reversed(store().run_ids()) if _state(run_id) == "finished"]
+
+
+def is_open(run_id: str) -> bool:
+    """Whether a run waits or works."""
+    return _state(run_id) in ("queued", "running")
+
+
+def _state(run_id: str) -> str | None:
+    try:
+        return store().status(run_id).status
+    except DistillError:
+        return None
+
+
+# What a run has reported
+
+
+@dataclass
+class _Reading:
+    """How far this browser session has read a run's events."""
+
+    run_id: str
+    offset: int = 0
+    history: History = field(default_factory=History)
+
+
+def history_of(run_id: str) -> History:
+    """All that a run has reported; only what is new is read."""
+    reading = st.session_state.get("reading")
+    if not isinstance(reading, _Reading) or reading.run_id != run_id:
+        reading = st.session_state["reading"] = _Reading(run_id)
+    events, reading.offset = store().read_events(run_id, reading.offset)
+    reading.history.feed(events)
+    return reading.history
