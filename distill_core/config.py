@@ -220,7 +220,14 @@ class TeacherConfig(ModelConfig):
     pretrain: bool = Field(
         True,
         title="Pre-train the teacher",
-        description="First let the teacher learn to predict the next word on texts without labels (Dai & Le 2015).",
+        description="First let an LSTM teacher learn word vectors from texts without labels.",
+    )
+    pretrain_task: Literal["language_model", "lsa"] = Field(
+        "language_model",
+        title="Pre-training task",
+        description="Predict the next word, as a language model does (Dai & Le 2015); or latent semantic analysis "
+        "(Deerwester et al. 1990), which gives like vectors to words of the same texts, takes seconds, and is better "
+        "for long texts.",
     )
     pretrain_epochs: int = Field(
         1,

@@ -139,11 +139,7 @@ def work_by_stage(config: RunConfig, profile: Profile | None) -> dict[str, float
         finetune = _reading(teacher) * train_tokens + teacher.epochs * STEP_COST * texts / teacher.batch_size
     work = {
         "read": (every_text + plots) / READ_RATE * DEFAULT_RATE,
-        "pretrain": teacher.pretrain_epochs
-        * (
-            _training_work(teacher, texts + plots, train_tokens + plot_tokens, teacher.batch_size)
-            + 3 * (train_tokens + plot_tokens) * widths(teacher).hidden * 1200
-        ),
+        "pretrain": _pretraining_work(teacher, texts + plots, train_tokens + plot_tokens),
         "finetune": finetune,
         "cache": _reading(teacher) * every_text * mean + 10 * STEP_COST,
         "transfer": _reading(teacher) * further + 10 * STEP_COST,
@@ -155,6 +151,13 @@ def work_by_stage(config: RunConfig, profile: Profile | None) -> dict[str, float
         "test": 250 * STEP_COST + 3 * reading_parameters(student_model(config)) * every_text * mean,
     }
     return {stage: work[stage] for stage in stages_of(config)}
+
+
+def _pretraining_work(teacher: TeacherConfig, texts: float, tokens: float) -> float:
+    if teacher.pretrain_task == "lsa":  # a sparse matrix of texts × words, multiplied 13 times
+        return 10 * STEP_COST + 100 * tokens * widths(teacher).embedding
+    softmax = 3 * tokens * widths(teacher).hidden * 1200
+    return teacher.pretrain_epochs * (_training_work(teacher, texts, tokens, teacher.batch_size) + softmax)
 
 
 def _transfer_tokens(config: RunConfig, train_tokens: float, plot_tokens: float) -> float:

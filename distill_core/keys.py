@@ -19,6 +19,7 @@ LSTM_FIELDS = (
     "pooling",
     "dropout",
     "pretrain",
+    "pretrain_task",
     "pretrain_epochs",
     "pretrain_learning_rate",
     "learning_rate",

@@ -69,7 +69,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
     "imdb": Preset(
-        "Long film reviews: an LSTM reads 20,000 without labels, learns from 8,000 with, and teaches a small one.",
+        "Long film reviews: an LSTM learns word vectors from 28,000, labels from 8,000, and teaches a small one.",
         RunConfig(
             data=DataConfig(
                 name="imdb",
@@ -79,7 +79,7 @@ PRESETS: Mapping[str, Preset] = {
                 train_limit=8_000,
                 unlabelled_limit=20_000,
             ),
-            teacher=TeacherConfig(epochs=3),
+            teacher=TeacherConfig(pretrain_task="lsa", epochs=4),
             student=StudentConfig(size="L", dropout=0.3),
         ),
     ),

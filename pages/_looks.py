@@ -27,7 +27,7 @@ STAGE_WORDS = {
 }
 STAGE_HELP = {
     "read": "The texts are fetched and their words counted, once.",
-    "pretrain": "The teacher reads texts without labels and learns to predict the next word.",
+    "pretrain": "The teacher learns word vectors from texts without labels.",
     "finetune": "The teacher learns from labelled texts.",
     "cache": "The teacher answers every text once; the student learns from these answers.",
     "transfer": "The teacher answers further texts that have no label, for the student to learn from.",

@@ -27,6 +27,7 @@ from pages._live_chart import live_chart
 POLL_SECONDS = 0.5
 TEACHERS = {"lstm": "LSTM", "pretrained": "Pre-trained", "file": "File"}
 STUDENTS = {"lstm": "LSTM", "gru": "GRU", "textcnn": "CNN", "bag": "Bag"}
+TASKS = {"language_model": "the next word", "lsa": "words of the same texts"}
 MODES = {"offline": "only answers", "joint": "learns too (joint)"}
 DISTANCES = {
     "kl_teacher_student": "KL(teacher‖student)",
@@ -102,8 +103,10 @@ def _teacher_settings() -> None:
         return
     if kind == "lstm":
         _controls.switch("teacher", "pretrain")
-        _controls.number("teacher", "pretrain_epochs", step=1)
-        _controls.number("teacher", "pretrain_learning_rate", step=0.0005, format="%.4f")
+        _controls.choose("teacher", "pretrain_task", options=TASKS)
+        if _draft.drafted_parts().teacher.pretrain_task == "language_model":
+            _controls.number("teacher", "pretrain_epochs", step=1)
+            _controls.number("teacher", "pretrain_learning_rate", step=0.0005, format="%.4f")
         _shape_settings("teacher")
     else:
         _controls.text("teacher", "model")

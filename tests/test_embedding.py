@@ -7,10 +7,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
+from distill_core.data.batches import EncodedTexts
 from distill_core.data.vocabulary import PAD_ID, UNKNOWN_ID
-from distill_core.models.embedding import SCALE, embedding, principal_components, start_from
+from distill_core.models.embedding import (
+    SCALE,
+    embedding,
+    latent_semantic_vectors,
+    principal_components,
+    start_from,
+)
 
 
 @st.composite
@@ -143,3 +151,54 @@ def test_padding_stays_0_whatever_vector_it_was_given() -> None:
     start_from(other, given_VW, torch.ones(10, dtype=torch.bool))
     assert bool((table.weight[PAD_ID] == 0).all())
     assert torch.equal(table.weight, other.weight), "padding has no part in the components"
+
+
+# Latent semantic analysis
+
+
+def texts_of(rows: list[list[int]]) -> EncodedTexts:
+    return EncodedTexts.of(range(len(rows)), rows, [0] * len(rows))
+
+
+def reference_lsa(rows: list[list[int]], vocabulary: int) -> NDArray[np.float64]:
+    """Cosines between words by a full singular value decomposition in float64, the first direction left out."""
+    counts = np.zeros((len(rows), vocabulary))
+    for number, row in enumerate(rows):
+        for word in row:
+            counts[number, word] += word > UNKNOWN_ID
+    with np.errstate(divide="ignore"):
+        weights = np.where(counts > 0, (1 + np.log(counts)) * np.log(len(rows) / (counts > 0).sum(axis=0)), 0)
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True).clip(1e-12)
+    _, strengths, directions = np.linalg.svd(weights, full_matrices=False)
+    vectors = (directions.T * strengths)[:, 1:]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return np.asarray(vectors @ vectors.T)
+
+
+def test_latent_semantic_vectors_are_those_of_a_full_decomposition() -> None:
+    chance = np.random.default_rng(0)
+    rows = [chance.integers(0, 12, size=chance.integers(2, 9)).tolist() for _ in range(40)]
+    vectors = latent_semantic_vectors(texts_of(rows), 12, 12, seed=0)
+    known = vectors.any(dim=1)
+    assert known.tolist() == [False, False] + [True] * 10
+    found = (vectors @ vectors.T).double().numpy()
+    expected = reference_lsa(rows, 12)
+    assert found[2:, 2:] == pytest.approx(expected[2:, 2:], abs=1e-3)
+
+
+@pytest.mark.parametrize(("vocabulary", "texts", "width"), [(12, 40, 4), (12, 3, 8), (4, 40, 8), (3, 2, 4)])
+def test_latent_semantic_vectors_have_length_1_or_are_0(vocabulary: int, texts: int, width: int) -> None:
+    chance = np.random.default_rng(1)
+    rows = [chance.integers(0, vocabulary, size=6).tolist() for _ in range(texts)]
+    vectors = latent_semantic_vectors(texts_of(rows), vocabulary, width, seed=0)
+    assert vectors.shape[0] == vocabulary
+    assert vectors.shape[1] <= width
+    lengths = vectors.norm(dim=1)
+    assert bool(((lengths - 1).abs() < 1e-5).logical_or(lengths == 0).all())
+    assert lengths[:2].tolist() == [0, 0]
+
+
+def test_words_in_no_text_or_in_every_text_have_no_latent_semantics() -> None:
+    rows = [[2, 3, 4], [2, 4, 5], [2, 3, 5], [2, 5, 3]]
+    vectors = latent_semantic_vectors(texts_of(rows), 8, 3, seed=0)
+    assert vectors.any(dim=1).tolist() == [False, False, False, True, True, True, False, False]

@@ -35,6 +35,7 @@ LSTM = [
     "teacher.pooling=last",
     "teacher.dropout=0.2",
     "teacher.pretrain=false",
+    "teacher.pretrain_task=lsa",
     "teacher.pretrain_epochs=2",
     "teacher.pretrain_learning_rate=0.01",
     "teacher.learning_rate=0.01",

@@ -16,6 +16,7 @@ from torch import Tensor
 from distill_core.config import FROZEN_PASSES, DataConfig, TeacherConfig
 from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits, encode
 from distill_core.data.sources import Dataset, Split
+from distill_core.data.vocabulary import PAD_ID
 from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step, Warned
 from distill_core.models.classifier import TextClassifier, build
@@ -175,6 +176,47 @@ def test_pretrain_needs_no_unlabelled_texts(encoded: EncodedDataset, context: Co
 def test_pretrain_works_with_the_smallest_vocabulary(context: Context, reported: list[Event]) -> None:
     pretrained(language([["a"] * 5 for _ in range(12)]), context)
     assert math.isfinite(epochs_of(reported)[-1].ce)
+
+
+ANALYSED = CONFIG.model_copy(update={"pretrain_task": "lsa"})
+
+
+def test_analysis_gives_like_vectors_to_words_of_the_same_texts(context: Context, reported: list[Event]) -> None:
+    chance = random.Random(0)
+    shared, *topics = [[f"{letter}{number}" for number in range(30)] for letter in "sab"]
+    rows = [[*chance.sample(topics[number % 2], 8), *chance.sample(shared, 8)] for number in range(200)]
+    data = language([[*shared, *topics[0], *topics[1]], *rows])  # the vocabulary is that of the training texts
+    vectors = pretrained(data, context, ANALYSED)["embedding.weight"]
+    numbers = {token: number for number, token in enumerate(data.vocabulary.tokens)}
+
+    def alike(first: list[str], second: list[str]) -> float:
+        pairs = [(numbers[one], numbers[other]) for one in first for other in second if one != other]
+        ones, others = torch.tensor(pairs).T
+        return float(torch.cosine_similarity(vectors[ones], vectors[others]).mean())
+
+    for topic, other in (topics, topics[::-1]):
+        assert alike(topic, topic) > alike(topic, other) + 0.2
+    assert [type(event) for event in reported] == [StageStarted, StageFinished]
+
+
+def test_analysis_reads_no_labels_and_never_opens_the_test_split(encoded: EncodedDataset, context: Context) -> None:
+    other = replace(encoded, train=relabelled(encoded.train), val=garbled(encoded.val), test=garbled(encoded.test))
+    assert same(pretrained(encoded, context, ANALYSED), pretrained(other, context, ANALYSED))
+
+
+def test_analysis_changes_the_word_vectors_and_nothing_else(encoded: EncodedDataset, context: Context) -> None:
+    before, after = weights(start(encoded, ANALYSED)), pretrained(encoded, context, ANALYSED)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"embedding.weight"}
+    assert bool((after["embedding.weight"][PAD_ID] == 0).all())
+
+
+def test_analysis_can_be_cancelled(encoded: EncodedDataset, context: Context) -> None:
+    def check() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        pretrained(encoded, replace(context, check=check), ANALYSED)
 
 
 def test_pretrain_is_left_out_where_texts_have_one_word(context: Context, reported: list[Event]) -> None:

@@ -27,6 +27,7 @@ from distill_core.data.batches import (
 )
 from distill_core.events import Step, Warned
 from distill_core.models.classifier import TextClassifier, reverse
+from distill_core.models.embedding import latent_semantic_vectors, start_from
 from distill_core.training.loop import (
     EVALUATION_BATCH,
     Context,
@@ -56,11 +57,12 @@ FROZEN_RATE = 5e-3
 def pretrain(
     model: TextClassifier, data: EncodedDataset, config: TeacherConfig, *, seed: int, context: Context
 ) -> float:
-    """Learns word vectors for `model` by predicting each next word, in each reading direction, without labels.
+    """Learns word vectors for `model` from the unlabelled and the training texts, without labels.
 
-    Reads the unlabelled and the training texts; the best epoch on the validation texts is kept. The method is that
-    of Dai & Le 2015 (https://arxiv.org/abs/1511.01432); the softmax is adaptive (Grave et al. 2017,
-    https://arxiv.org/abs/1609.04309), since a full one would take most of the time.
+    As a language model it predicts each next word, in each reading direction; the best epoch on the validation texts
+    is kept (Dai & Le 2015, https://arxiv.org/abs/1511.01432). The softmax is adaptive (Grave et al. 2017,
+    https://arxiv.org/abs/1609.04309), since a full one would take most of the time. The other task, latent semantic
+    analysis, has no steps and no loss.
 
     Only the embedding goes on to the classifier. LSTM states that have learned to tell the next word reach their
     extremes somewhere in every text, so that the largest of them say little: on `rotten_tomatoes` teachers that kept
@@ -69,6 +71,8 @@ def pretrain(
     Returns:
         Seconds it took.
     """
+    if config.pretrain_task == "lsa":
+        return _analyse(model, data, seed=seed, context=context)
     texts, held_out = windows([data.unlabelled, data.train], WINDOW), windows([data.val], WINDOW)
     if not (len(texts) and len(held_out)):
         context.emit(Warned("The teacher was not pre-trained: in texts of one word there is no next word to predict."))
@@ -103,6 +107,16 @@ def pretrain(
             context=context,
         )
         model.embedding.load_state_dict(reader.embedding.state_dict())
+    return outcome.seconds
+
+
+def _analyse(model: TextClassifier, data: EncodedDataset, *, seed: int, context: Context) -> float:
+    texts, table = data.train.joined(data.unlabelled), model.embedding
+    with context.stage("pretrain", 1) as outcome:
+        vectors_VR = latent_semantic_vectors(
+            texts, len(data.vocabulary), table.embedding_dim, seed=seed, check=context.check
+        )
+        start_from(table, vectors_VR, vectors_VR.any(dim=1))
     return outcome.seconds
 
 
