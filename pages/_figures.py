@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from distill_core.config import FROZEN_PASSES, ObjectiveConfig, RunConfig
-from distill_core.events import Epoch, History, Step
+from distill_core.events import Epoch, History, StageProgress, Step
 
 TEACHER, STUDENT, BASELINE = "#0072B2", "#D55E00", "#7A7A7A"
 CE, KL = "#CC79A7", "#009E73"
@@ -65,7 +65,7 @@ def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go
     if progress is None or not progress.curve:
         return _note(figure, "The first numbers are on their way")
     if taught:
-        for part in _parts_of(progress.curve, config.objective):
+        for part in _parts_of(progress, config):
             _add_line(figure, part.name, progress.curve, part.values, colour=part.colour, dash=part.dash, width=2)
         total = [step.loss for step in progress.curve]
         _add_line(figure, "total", progress.curve, total, colour=ink, dash="solid", width=1.5)
@@ -83,30 +83,37 @@ class _Part:
     """A summand of a student's loss, step by step."""
 
     name: str
-    values: list[float]
+    values: Sequence[float | None]
     colour: str
     dash: str = "solid"
 
 
-def _parts_of(curve: Sequence[Step], objective: ObjectiveConfig) -> list[_Part]:
+def _parts_of(progress: StageProgress, config: RunConfig) -> list[_Part]:
     """What adds up to the loss; what does not count is left out.
 
     The distance's part is what the labels leave of the loss: each event holds means over several steps, in which β
-    may have risen along its ramp.
+    may have risen along its ramp. Where some texts have no label, CE is the mean of those that have one, so the parts
+    add up to more than the total, and the distance's part is that of the event's last step.
     """
+    curve, objective = progress.curve, config.objective
     joint = any(step.teacher_ce is not None for step in curve)
     parts = []
     if joint and objective.teacher_ce_weight:
         values = [objective.teacher_ce_weight * (step.teacher_ce or 0.0) for step in curve]
         parts.append(_Part(_weighted("CE of the teacher", objective.teacher_ce_weight), values, TEACHER))
     if objective.student_ce_weight:
-        values = [objective.student_ce_weight * (step.ce or 0.0) for step in curve]
+        values = [None if step.ce is None else objective.student_ce_weight * step.ce for step in curve]
         name = "CE of the student" if joint else "CE"
         parts.append(_Part(_weighted(name, objective.student_ce_weight), values, CE))
     if objective.beta:
         squared = "·T²" if objective.temperature != 1 else ""
-        labels = [sum(part.values[place] for part in parts) for place in range(len(curve))]
-        values = [(step.loss or 0.0) - own for step, own in zip(curve, labels, strict=True)]
+        if config.transfers:
+            risen = [min(step.step / max(progress.steps * objective.beta_ramp, 1e-9), 1.0) for step in curve]
+            scale = objective.beta * objective.temperature**2
+            values = [scale * part * (step.kl or 0.0) for part, step in zip(risen, curve, strict=True)]
+        else:
+            labels = [sum(part.values[place] or 0.0 for part in parts) for place in range(len(curve))]
+            values = [(step.loss or 0.0) - own for step, own in zip(curve, labels, strict=True)]
         parts.append(_Part(f"β{squared}·{_distance_word(objective)}", values, KL, "dot"))
     return parts
 

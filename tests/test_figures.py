@@ -163,6 +163,14 @@ def test_the_parts_of_a_loss_add_up_to_it(
         assert list(found[name].y) == pytest.approx(far, abs=1e-6)
 
 
+def test_where_some_texts_have_no_label_the_distance_is_that_of_the_event() -> None:
+    settings = ["training.transfer=true", "objective.beta=2", "objective.temperature=3", "objective.beta_ramp=0.5"]
+    events = [StageStarted("distil", 4), *(Step("distil", n, 8 * n, None, 0.1 * n, 1.0, 1e-3, None) for n in (1, 2, 4))]
+    found = lines(loss_figure(history_of(*events), load(settings=settings), "distil", INK))
+    assert list(found["β·T²·KL"].y) == pytest.approx([18 * 0.1 / 2, 18 * 0.2, 18 * 0.4])
+    assert list(found["CE"].y) == [None, None, None]
+
+
 @pytest.mark.parametrize(
     ("settings", "names", "title"),
     [
