@@ -79,8 +79,18 @@ PRESETS: Mapping[str, Preset] = {
                 train_limit=8_000,
                 unlabelled_limit=20_000,
             ),
-            teacher=TeacherConfig(pretrain_task="lsa", epochs=4),
+            teacher=TeacherConfig(pretrain_task="lsa", epochs=3),
             student=StudentConfig(size="L", dropout=0.3),
+        ),
+    ),
+    "imdb_pretrained": Preset(
+        "All labelled film reviews: a pre-trained transformer, fine-tuned within the hour, teaches a bag of embeddings.",
+        RunConfig(
+            data=DataConfig(name="imdb", max_tokens=400, max_vocabulary=20_000, min_frequency=5, unlabelled_limit=0),
+            teacher=TeacherConfig(kind="pretrained", epochs=1, batch_size=32, encoder_max_tokens=128),
+            student=StudentConfig(kind="bag", size="L", word_vectors="teacher", dropout=0.3),
+            objective=ObjectiveConfig(student_ce_weight=0.5, beta=1, temperature=1, divergence="logit_mse"),
+            training=TrainingConfig(epochs=5, learning_rate=5e-3, average_weights=True),
         ),
     ),
     "tiny": Preset(
