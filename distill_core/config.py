@@ -494,10 +494,12 @@ def _contradictions(config: RunConfig) -> Iterable[tuple[bool, str]]:
          "'joint'; there the teacher answers once, before the student learns"),
         (joint and training.assistant != "none", "training.assistant must be none when objective.mode is joint, got "
          f"{training.assistant!r}; in joint training teacher and student learn side by side"),
+        (not (objective.beta or objective.student_ce_weight), "objective.beta and objective.student_ce_weight must not "
+         "both be 0, got 0 and 0; then the student hears neither teacher nor labels; try objective.beta=2"),
         (teacher.kind == "lstm" and training.assistant != "none"
          and SIZES.index(training.assistant) >= SIZES.index(teacher.size),
-         f"training.assistant must be smaller than teacher.size {teacher.size!r}, got {training.assistant!r}; it "
-         "stands between teacher and student"),
+         f"training.assistant must be smaller than the teacher ({teacher.size}), got {training.assistant!r}; it stands "
+         "between teacher and student: take none, or a larger teacher"),
         (joint and training.seeds > 1, f"training.seeds must be 1 when objective.mode is joint, got {training.seeds}; "
          "there each seed would have another teacher"),
         (student.like_teacher and (teacher.kind != "lstm" or student.kind != "lstm"), "student.like_teacher must be "

@@ -9,7 +9,7 @@ import streamlit as st
 
 from distill_core.config import RunConfig
 from distill_core.presets import PRESETS
-from pages._draft import draft_from, remember
+from pages._draft import draft_from, is_drafted, remember
 
 Range = tuple[float | None, float | None]
 MARGIN = 1e-3
@@ -26,7 +26,10 @@ def choose(section: str, name: str, *, options: Mapping[Any, str] | None = None)
 
 
 def choose_preset() -> None:
-    """Puts the settings of a preset into the controls."""
+    """Puts the settings of a preset into the controls; it goes by no preset's name once one of them has changed."""
+    name = st.session_state.get("train.preset")
+    if name is not None and not is_drafted(PRESETS[name].config):
+        st.session_state["train.preset"] = None
     st.selectbox(
         "Start from a preset",
         list(PRESETS),

@@ -70,8 +70,14 @@ def _choose_file() -> None:
     path = _draft.typed("data", "path")
     if path:
         st.caption(f"In use: {names.get(path, Path(path).name)}")
+        _choose_columns(_columns())
     with st.expander("A file on the lab's machine"):
         _controls.text("data", "path", placeholder="/folder/reviews.csv")
+
+
+def _choose_columns(columns: list[str]) -> None:
+    _controls.choose_column("data", "text_column", columns, empty="found by its name")
+    _controls.choose_column("data", "label_column", columns, empty="found by its name")
 
 
 def ask_for_file() -> bool:
@@ -103,8 +109,8 @@ def data_settings() -> None:
     fields = _settings_of(name)
     if "text_column" in fields:
         columns = _columns() if name == "csv" else []
-        _controls.choose_column("data", "text_column", columns, empty="found by its name")
-        _controls.choose_column("data", "label_column", columns, empty="found by its name")
+        if name != "csv":  # those of a file stand beside it
+            _choose_columns(columns)
         _name_labels()
         unsplit = "split at random" if name == "csv" else "as published"
         _controls.choose_column("data", "split_column", columns, empty=unsplit)

@@ -16,6 +16,11 @@ def drafted_config() -> RunConfig:
     return parse(_drafted_values())
 
 
+def is_drafted(config: RunConfig) -> bool:
+    """Whether the controls show this configuration."""
+    return _drafted_values() == config.model_dump(mode="json")
+
+
 def drafted_data() -> RunConfig:
     """The data set that the controls show, all else at its default. Raises ConfigError."""
     return parse({"data": _drafted_values()["data"]})

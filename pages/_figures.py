@@ -39,8 +39,7 @@ def loss_title(stage: str, config: RunConfig) -> str:
     objective, joint = config.objective, stage == "distil" and config.objective.mode == "joint"
     learner = "Both learning" if joint else {"assistant": "Assistant", "distil": "Student"}[stage]
     parts = [_labels_title(objective, joint), f"β·{_distance_word(objective)}" if objective.beta else ""]
-    drawn = ", ".join(filter(None, parts))
-    return f"{learner}: {drawn} and total" if drawn else f"{learner}: total"
+    return f"{learner}: {', '.join(filter(None, parts))} and total"
 
 
 def _labels_title(objective: ObjectiveConfig, joint: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import streamlit as st
 
@@ -70,14 +71,17 @@ _PATH = re.compile(rf"(?<![\w./-])({'|'.join(RunConfig.model_fields)})\.(\w+)(?!
 
 
 def named(message: object) -> str:
-    """A message whose settings, as in `training.seeds`, are called by the titles of their controls."""
+    """A message whose settings, as in `training.seeds`, and files have the names that the person knows them by."""
 
     def title(match: re.Match[str]) -> str:
         section, name, equals = match.groups()
         field = getattr(RunConfig.model_fields[section].annotation, "model_fields", {}).get(name)
         return match[0] if field is None else f"“{field.title}”{' = ' if equals else ''}"
 
-    return _PATH.sub(title, str(message))
+    said = _PATH.sub(title, str(message))
+    for kept, name in st.session_state.get("upload.names", {}).items():
+        said = said.replace(kept, name).replace(Path(kept).name, name)
+    return said
 
 
 def show_error(error: DistillError) -> None:

@@ -137,8 +137,8 @@ def _model(role: str, probabilities: dict[str, float], entry: dict[str, Any]) ->
 
 
 def _between(spoken: dict[str, Any]) -> None:
-    word = next((word for limit, word in KL_WORDS if spoken["kl"] < limit), "apart")
-    agree = "They agree." if spoken["agree"] else "They disagree."
+    near = next((word for limit, word in KL_WORDS if spoken["kl"] < limit), "apart")
+    word, agree = (near, "They agree.") if spoken["agree"] else ("close" if near == "alike" else near, "They disagree.")
     st.html(
         f'<div class="lab-middle" title="{KL_HELP}"><b>{word}</b><div>{agree}</div>'
         f"<small>KL {spoken['kl']:.3f} nats</small></div>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -95,7 +96,7 @@ def details(run_id: str) -> None:
     _looks.stage_line(history, history.stages, status.over)
     if result is not None:
         for sentence in verdict(result):
-            st.html(f'<p class="lab-verdict">{sentence}</p>')
+            st.html(f'<p class="lab-verdict">{html.escape(sentence)}</p>')
     elif status.error:
         st.error(f"This run failed: {_looks.named(status.error)}")
     _actions(run_id, finished=result is not None)

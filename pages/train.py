@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -52,7 +53,7 @@ def settings() -> bool:
     with st.container():
         _choose_student(vocabulary, classes)
     _controls.slide("objective", "beta", 0.0, 10.0, 0.5)
-    _controls.slide("training", "epochs", 1, 30, 1)
+    _controls.slide("training", "epochs", 1, 60, 1)
     with st.expander("More"):
         section = st.pills(
             "Settings of",
@@ -106,17 +107,17 @@ def _teacher_settings() -> None:
         _controls.choose("teacher", "pretrain_task", options=TASKS)
         if _draft.drafted_parts().teacher.pretrain_task == "language_model":
             _controls.number("teacher", "pretrain_epochs", step=1)
-            _controls.number("teacher", "pretrain_learning_rate", step=0.0005, format="%.4f")
+            _controls.number("teacher", "pretrain_learning_rate", step=0.0005, format="%g")
         _shape_settings("teacher")
     else:
         _controls.text("teacher", "model")
         _controls.switch("teacher", "frozen")
         if not _draft.drafted_parts().teacher.frozen:
-            _controls.number("teacher", "encoder_learning_rate", step=1e-5, format="%.6f")
+            _controls.number("teacher", "encoder_learning_rate", step=1e-5, format="%g")
         _controls.number("teacher", "encoder_max_tokens", step=32)
     _controls.number("teacher", "epochs", step=1)
     if kind == "lstm":
-        _controls.number("teacher", "learning_rate", step=0.0005, format="%.4f")
+        _controls.number("teacher", "learning_rate", step=0.0005, format="%g")
     _controls.number("teacher", "batch_size", step=16)
 
 
@@ -155,7 +156,7 @@ def _teaching_settings() -> None:
 def _training_settings() -> None:
     _controls.number("training", "seeds", step=1)
     _controls.switch("training", "baseline")
-    _controls.number("training", "learning_rate", step=0.0005, format="%.4f")
+    _controls.number("training", "learning_rate", step=0.0005, format="%g")
     _controls.number("training", "batch_size", step=16)
     _controls.switch("training", "average_weights")
     _controls.number("training", "seed", step=1)
@@ -241,11 +242,11 @@ def watch(status: Status) -> None:
     _looks.title("Teach a small model", _looks.run_note(status, history))
     _looks.stage_line(history, history.stages or stages_of(config), status.over)
     progress_row(status, history, config)
-    for warning in history.warnings:
-        st.warning(_looks.named(warning), icon=":material/info:")
     charts(run_id, history, config, live=not status.over)
     if status.over:
         outcome(status)
+    for warning in history.warnings:
+        st.warning(_looks.named(warning), icon=":material/info:")
 
 
 def watch_live(run_id: str) -> None:
@@ -258,11 +259,11 @@ def watch_live(run_id: str) -> None:
 
 def progress_row(status: Status, history: History, config: RunConfig) -> None:
     """How far the run is, and the way out."""
-    left, right = st.columns([5, 1], vertical_alignment="center")
     if status.over:
         words, took = _looks.STATUS_WORDS[status.status], (status.ended or 0.0) - (status.started or status.created)
-        left.progress(1.0 if status.status == "finished" else 0.0, text=f"{words} after {_looks.duration(took)}")
+        st.progress(1.0 if status.status == "finished" else 0.0, text=f"{words} after {_looks.duration(took)}")
         return
+    left, right = st.columns([5, 1], vertical_alignment="center")
     with left:
         if status.status == "queued":
             position = _session.executor().position(status.run_id)
@@ -327,7 +328,7 @@ def outcome(status: Status) -> None:
     result = _session.store().result(status.run_id)
     if status.status == "finished" and result is not None:
         for sentence in verdict(result):
-            st.html(f'<p class="lab-verdict">{sentence}</p>')
+            st.html(f'<p class="lab-verdict">{html.escape(sentence)}</p>')
         alone = _session.store().config(status.run_id).teacher.kind == "file"
         asked = "Ask the student about" if alone else "Compare teacher and student on"
         if st.button(f"{asked} your own text", type="primary", key="train.compare"):

@@ -96,6 +96,8 @@ def reconciled(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if teacher.get("kind") == "pretrained":
             teacher["frozen"] = False
         training |= {"augment": 0, "assistant": "none", "seeds": 1}
+    if not objective.get("beta", 1):
+        objective["student_ce_weight"] = 1.0
     sizes = ["none", *SIZES]
     if sizes.index(training.get("assistant", "none")) >= sizes.index(teacher.get("size", "M")):
         training["assistant"] = "none"
@@ -405,9 +407,15 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
         "side by side",
         {"training": {"assistant": "none"}},
     ),
+    "a student that hears nobody": (
+        {"objective": {"beta": 0, "student_ce_weight": 0}},
+        "objective.beta and objective.student_ce_weight must not both be 0, got 0 and 0; ",
+        "neither teacher nor labels",
+        {"objective": {"beta": 1}},
+    ),
     "an assistant as large as its teacher": (
         {"teacher": {"size": "S"}, "training": {"assistant": "S"}},
-        "training.assistant must be smaller than teacher.size 'S', got 'S'; ",
+        "training.assistant must be smaller than the teacher (S), got 'S'; ",
         "between teacher and student",
         {"training": {"assistant": "XS"}},
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from distill_core.config import FROZEN_PASSES, Divergence, RunConfig
@@ -148,6 +148,7 @@ def test_the_parts_of_a_loss_add_up_to_it(
     temperature: float,
     mode: str,
 ) -> None:
+    assume(student or beta)
     values = {"student_ce_weight": student, "teacher_ce_weight": teacher, "beta": beta, "beta_ramp": ramp}
     values |= {"temperature": temperature, "mode": mode}
     config = load(settings=[f"objective.{name}={value}" for name, value in values.items()])
@@ -156,8 +157,7 @@ def test_the_parts_of_a_loss_add_up_to_it(
     total = found.pop("total").y
     parts = [line.y for line in found.values()]
     assert len(parts) == (student > 0) + (beta > 0) + (teacher > 0 and mode == "joint"), "one for each weight above 0"
-    if parts:
-        assert [sum(at) for at in zip(*parts, strict=True)] == pytest.approx(total, abs=1e-6)
+    assert [sum(at) for at in zip(*parts, strict=True)] == pytest.approx(total, abs=1e-6)
     if beta:
         (name,) = (name for name in found if name.endswith("KL"))
         assert list(found[name].y) == pytest.approx(far, abs=1e-6)
@@ -177,7 +177,6 @@ def test_where_some_texts_have_no_label_the_distance_is_that_of_the_event() -> N
         (["student_ce_weight=0.5"], ["0.5·CE", "β·T²·KL", "total"], "Student: CE, β·KL and total"),
         (["student_ce_weight=0"], ["β·T²·KL", "total"], "Student: β·KL and total"),
         (["beta=0"], ["CE", "total"], "Student: CE and total"),
-        (["beta=0", "student_ce_weight=0"], ["total"], "Student: total"),
     ],
 )
 def test_a_part_says_its_weight_and_one_that_does_not_count_is_left_out(

@@ -313,21 +313,31 @@ def test_dropout_is_stepped_to_the_last_value_below_1(read_home: Store) -> None:
 def test_a_slider_reaches_as_far_as_the_run_that_was_opened(
     read_home: Store, temperature: float, low: float, high: float
 ) -> None:
-    values = ["training.epochs=40", "objective.beta=12.5", f"objective.temperature={temperature}"]
+    values = ["training.epochs=80", "objective.beta=12.5", f"objective.temperature={temperature}"]
     run_id = read_home.create_run(load("tiny", settings=values), state="running")
     read_home.end_run(run_id, RunFailed("the disk is full"))
     app = more(open_run(run_id), "Loss")
     assert not app.exception
     sliders = {name: app.sidebar.slider(key=f"train.{name}") for name in ("training.epochs", "objective.beta")}
-    assert [(slider.value, slider.max) for slider in sliders.values()] == [(40, 40), (12.5, 12.5)]
+    assert [(slider.value, slider.max) for slider in sliders.values()] == [(80, 80), (12.5, 12.5)]
     soft = app.sidebar.slider(key="train.objective.temperature")
     assert (soft.value, soft.min, soft.max) == (temperature, low, high)
     sliders["training.epochs"].set_value(20).run()
     assert not app.exception
     epochs = app.sidebar.slider(key="train.training.epochs")
-    assert (epochs.value, epochs.max) == (20, 40), "the range does not move under one's hand"
+    assert (epochs.value, epochs.max) == (20, 80), "the range does not move under one's hand"
     app.sidebar.selectbox(key="train.preset").set_value("quick").run()
-    assert app.sidebar.slider(key="train.training.epochs").max == 30
+    assert app.sidebar.slider(key="train.training.epochs").max == 60
+
+
+def test_a_preset_gives_up_its_name_once_a_setting_has_changed(read_home: Store) -> None:
+    app = open_page()
+    app.sidebar.selectbox(key="train.preset").set_value("hinton").run()
+    assert app.sidebar.selectbox(key="train.preset").value == "hinton"
+    app.sidebar.slider(key="train.objective.beta").set_value(7.5).run()
+    assert not app.exception
+    assert app.sidebar.selectbox(key="train.preset").value is None
+    assert app.sidebar.slider(key="train.objective.beta").value == 7.5
 
 
 def test_controls_without_effect_are_not_shown(read_home: Store) -> None:

@@ -126,6 +126,28 @@ def test_without_a_baseline_nothing_is_claimed_about_the_teachers_help() -> None
     assert sentence == "No baseline was trained, so nobody can say whether the teacher helped."
 
 
+def test_few_test_texts_allow_no_claim_about_the_teachers_help() -> None:
+    for gain in (0.5, -0.5, 0.0):
+        sentence = verdict({**result(gain=gain), "sizes": {"test": 49}})[1]
+        assert sentence.startswith("With 49 test texts nobody can say whether the teacher helped: ")
+        assert f"{100 * gain:+.1f} points" in sentence
+        assert "nobody can say" not in verdict({**result(gain=gain), "sizes": {"test": 50}})[1]
+
+
+def answering(student: float, confusion: list[list[int]]) -> list[str]:
+    made = result(student=student)
+    made["student"]["confusion"] = confusion
+    return verdict({**made, "labels": ["fresh", "rotten"]})
+
+
+def test_a_student_that_is_no_better_than_one_answer_for_all_texts_is_not_praised() -> None:
+    sentences = answering(0.575, [[575, 0], [425, 0]])
+    assert sentences[0] == ("The student has learned nothing of use: always answering “fresh” is right for 57.5 % too.")
+    assert len(sentences) == 3
+    assert "rotten" in answering(0.42, [[300, 100], [480, 120]])[0]
+    assert len(answering(0.61, [[300, 100], [290, 310]])) == 2
+
+
 # Several seeds
 
 

@@ -7,11 +7,32 @@ from typing import Any
 
 SIGNIFICANT = 0.05
 """A p-value from which on a gain over several seeds counts as chance."""
+FEW_TEXTS = 50
+"""Test texts below which the normal approximation behind the margin says nothing."""
 
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
-    """Sentences for a person: student against teacher, and whether the teacher helped."""
-    return [_against_teacher(result), *_against_baseline(result)]
+    """Sentences for a person: student against teacher, whether the teacher helped, and what forbids to conclude so."""
+    return [*_against_chance(result), _against_teacher(result), *_against_baseline(result)]
+
+
+def _against_chance(result: Mapping[str, Any]) -> list[str]:
+    """Says that a student has learned nothing where one answer for all texts would be right as often."""
+    confusion = result["student"].get("confusion")
+    if confusion is None:
+        return []
+    counts = [sum(row) for row in confusion]
+    share = max(counts) / sum(counts)
+    if _reached(result) > share + 0.005:
+        return []
+    answer = result["labels"][counts.index(max(counts))]
+    return [f"The student has learned nothing of use: always answering “{answer}” is right for {_percent(share)} too."]
+
+
+def _reached(result: Mapping[str, Any]) -> float:
+    """The student's test accuracy, on the average of its seeds."""
+    accuracy: float = (result.get("seeds") or {}).get("student", {}).get("mean", result["student"]["test_accuracy"])
+    return accuracy
 
 
 def _against_teacher(result: Mapping[str, Any]) -> str:
@@ -24,9 +45,8 @@ def _against_teacher(result: Mapping[str, Any]) -> str:
     elif result["retention"] > 0.995:
         sentence = "The student is as accurate as its teacher"
     seeds = result.get("seeds")
-    reached = seeds["student"]["mean"] if seeds else student["test_accuracy"]
     average = f" on the average of {seeds['count']} seeds" if seeds else ""
-    accuracies = f"{_percent(reached)} against {_percent(teacher['test_accuracy'])}{average}"
+    accuracies = f"{_percent(_reached(result))} against {_percent(teacher['test_accuracy'])}{average}"
     if teacher["parameters"] is None:
         return f"{sentence} ({accuracies}), which is a file and cannot answer new texts."
     smaller = teacher["parameters"] / student["parameters"]
@@ -51,6 +71,12 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
     if gain is None:
         return ["No baseline was trained, so nobody can say whether the teacher helped."]
     points, spread = round(100 * gain, 1) + 0.0, f"±{100 * margin:.1f}{_chance(result)}"
+    tested = result.get("sizes", {}).get("test", FEW_TEXTS)
+    if tested < FEW_TEXTS:
+        return [
+            f"With {tested} test texts nobody can say whether the teacher helped: {points:+.1f} points against the "
+            f"same student alone may be chance; {FEW_TEXTS} would be the least."
+        ]
     if abs(gain) > margin and not _may_be_chance(result):
         if gain > 0:
             return [f"The teacher helped: {points:.1f} points better than the same student alone ({spread})."]

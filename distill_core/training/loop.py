@@ -175,41 +175,43 @@ def _weights_of(averaged: AveragedModel | None, model: nn.Module) -> Iterator[No
 
 
 class _Meter:
-    """Adds up losses on the device and reads them only when an event goes out."""
+    """Adds up losses on the device and reads them only when an event goes out; each text counts the same."""
 
     def __init__(self) -> None:
         self._terms: list[Terms] = []
+        self._sizes: list[int] = []
         self._examples = 0
 
     def add(self, terms: Terms, examples: int) -> None:
         kl, teacher_ce = (None if part is None else part.detach() for part in (terms.kl, terms.teacher_ce))
         self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce, terms.labelled))
+        self._sizes.append(examples)
         self._examples += examples
 
     def read(self, stage: str, step: int, lr: float) -> Step:
         terms, self._terms = self._terms, []
+        sizes, self._sizes = torch.tensor(self._sizes, device=terms[0].loss.device), []
+        labelled = (
+            sizes
+            if terms[0].labelled is None
+            else torch.stack([term.labelled for term in terms if term.labelled is not None])
+        )
         return Step(
             stage,
             step,
             self._examples,
-            ce=_mean_over_labelled(terms),
-            kl=_mean([term.kl for term in terms]),
-            loss=_mean([term.loss for term in terms]),
+            ce=_mean([term.ce for term in terms], labelled),
+            kl=_mean([term.kl for term in terms], sizes),
+            loss=_mean([term.loss for term in terms], sizes),
             lr=lr,
-            teacher_ce=_mean([term.teacher_ce for term in terms]),
+            teacher_ce=_mean([term.teacher_ce for term in terms], labelled),
         )
 
 
-def _mean_over_labelled(terms: Sequence[Terms]) -> float | None:
-    """Mean cross-entropy of the texts that have a label; None where none of them has."""
-    counts = torch.stack([torch.ones_like(term.ce) if term.labelled is None else term.labelled for term in terms])
-    total = float(counts.sum())
-    return float((torch.stack([term.ce for term in terms]) * counts).sum()) / total if total else None
-
-
-def _mean(values: list[Tensor | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(torch.stack(present).mean()) if present else None
+def _mean(values: Sequence[Tensor | None], texts: Tensor) -> float | None:
+    """The mean over texts of means over batches; None where no batch has the value, or no text counts."""
+    present, total = [value for value in values if value is not None], float(texts.sum())
+    return float((torch.stack(present) * texts).sum()) / total if present and total else None
 
 
 def logits_of(
