@@ -84,7 +84,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
     "imdb_pretrained": Preset(
-        "All labelled film reviews: a pre-trained transformer, fine-tuned in half an hour, teaches a bag of words.",
+        "All labelled film reviews: a pre-trained transformer, fine-tuned within the hour, teaches a bag of words.",
         RunConfig(
             data=DataConfig(name="imdb", max_tokens=400, max_vocabulary=20_000, min_frequency=5, unlabelled_limit=0),
             teacher=TeacherConfig(kind="pretrained", epochs=1, batch_size=32, encoder_max_tokens=128),
