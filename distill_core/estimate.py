@@ -124,6 +124,7 @@ def work_by_stage(config: RunConfig, profile: Profile | None) -> dict[str, float
     plots = min(profile.texts["unlabelled"], _or_all(config.data.unlabelled_limit, profile.texts["unlabelled"]))
     mean = profile.mean_tokens["train"]
     train_tokens, plot_tokens = texts * mean, plots * profile.mean_tokens["unlabelled"]
+    heard = texts * _read_tokens(config.teacher, mean)
     every_text = sum(profile.texts[split] for split in ("train", "val", "test"))
     teacher, training = config.teacher, config.training
     further = _transfer_tokens(config, train_tokens, plot_tokens)
@@ -132,17 +133,17 @@ def work_by_stage(config: RunConfig, profile: Profile | None) -> dict[str, float
     taught = (texts + further / max(mean, 1), train_tokens + further, training.batch_size)
     distil = training.epochs * _training_work(student_model(config), *taught)
     if config.objective.mode == "joint":
-        distil += training.epochs * 3 * _reading(teacher) * train_tokens
+        distil += training.epochs * 3 * _reading(teacher) * heard
     assistant = assistant_model(config)
-    finetune = teacher.epochs * _training_work(teacher, texts, train_tokens, teacher.batch_size)
+    finetune = teacher.epochs * _training_work(teacher, texts, heard, teacher.batch_size)
     if teacher.kind == "pretrained" and teacher.frozen:
-        finetune = _reading(teacher) * train_tokens + teacher.epochs * STEP_COST * texts / teacher.batch_size
+        finetune = _reading(teacher) * heard + teacher.epochs * STEP_COST * texts / teacher.batch_size
     work = {
         "read": (every_text + plots) / READ_RATE * DEFAULT_RATE,
         "pretrain": _pretraining_work(teacher, texts + plots, train_tokens + plot_tokens),
         "finetune": finetune,
-        "cache": _reading(teacher) * every_text * mean + 10 * STEP_COST,
-        "transfer": _reading(teacher) * further + 10 * STEP_COST,
+        "cache": _reading(teacher) * every_text * _read_tokens(teacher, mean) + 10 * STEP_COST,
+        "transfer": _reading(teacher) * further * heard / max(train_tokens, 1) + 10 * STEP_COST,
         "words": _reading(teacher) * profile.vocabulary * 3 + 10 * STEP_COST,
         "assistant": 0.0 if assistant is None else training.epochs * _training_work(assistant, *taught),
         "baseline": baseline,
@@ -164,6 +165,11 @@ def _transfer_tokens(config: RunConfig, train_tokens: float, plot_tokens: float)
     """Tokens of the texts without labels that the student learns from; altered copies are a little shorter."""
     own = plot_tokens if config.training.transfer else 0.0
     return own + 0.8 * config.training.augment * (train_tokens + own)
+
+
+def _read_tokens(teacher: TeacherConfig, mean: float) -> float:
+    """Words that a teacher reads of a text of ours of `mean` words."""
+    return min(mean, teacher.encoder_max_tokens / WORD_PIECES) if teacher.kind == "pretrained" else mean
 
 
 def _reading(teacher: TeacherConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,17 @@ def test_a_frozen_encoder_is_expected_to_be_faster() -> None:
     assert {stage: work for stage, work in frozen.items() if stage != "finetune"} == {
         stage: work for stage, work in moved.items() if stage != "finetune"
     }
+
+
+def test_an_encoder_that_stops_reading_early_is_expected_to_be_faster() -> None:
+    long = replace(PROFILE, mean_tokens=dict.fromkeys(PROFILE.mean_tokens, 260.0))
+    whole, short = (
+        work_by_stage(load(settings=["teacher.kind=pretrained", f"teacher.encoder_max_tokens={limit}"]), long)
+        for limit in (4096, 169)
+    )
+    assert short["cache"] == pytest.approx(whole["cache"] / 2, rel=0.01)
+    assert short["finetune"] == pytest.approx(whole["finetune"] / 2, rel=0.01)
+    assert short["distil"] == whole["distil"]
 
 
 def test_an_encoder_of_unknown_size_is_counted_like_the_one_that_comes_with_the_lab() -> None:
