@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 
 import streamlit as st
 
@@ -46,11 +47,8 @@ def warm_up() -> None:
     """Starts the executor, and loads PyTorch in the background so that the first question is answered at once."""
     openmp.sleep_soon()
     executor()
-    threading.Thread(target=_load_torch, name="warm-up", daemon=True).start()
-
-
-def _load_torch() -> None:
-    from distill_core.analysis import predict  # noqa: F401
+    load = partial(import_module, "distill_core.analysis.predict")
+    threading.Thread(target=load, name="warm-up", daemon=True).start()
 
 
 def known_profile(config: RunConfig) -> Profile | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -379,23 +379,20 @@ def test_at_most_ten_step_events_go_out_in_a_second(
     assert len(times) >= min(400, 400 * duration / (0.1 + duration))
 
 
-def test_a_step_event_gives_means_over_the_steps_since_the_last(
-    context: Context, reported: list[Event], clock: SimpleNamespace
-) -> None:
+def seven_steps(context: Context, clock: SimpleNamespace, terms_of: Callable[[], Terms], sizes: Sequence[int]) -> None:
+    """Trains on batches of so many texts; events are due at steps 1, 4 and 7."""
     model = nn.Linear(1, 1)
-    values = iter([1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 99.0])
 
     def loss(batch: Batch, done: float) -> Terms:
-        clock.now += 0.04  # due at steps 1, 4 and 7
-        value = next(values)
-        nothing = 0 * model(torch.ones(1, 1)).sum()
-        return Terms(nothing + 3 * value, nothing + value, nothing + 2 * value, nothing + 4 * value)
+        clock.now += 0.04
+        terms = terms_of()
+        return replace(terms, loss=terms.loss + 0 * model(torch.ones(1, 1)).sum())
 
-    batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
+    batches = [Batch(*(torch.ones(size, dtype=torch.long) for _ in range(4))) for size in sizes]
     fit(
         "lesson",
         model,
-        batches=lambda generator: iter([batch] * 7),
+        batches=lambda generator: iter(batches),
         steps_per_epoch=7,
         loss=loss,
         score=lambda: Score(0, 0),
@@ -404,39 +401,36 @@ def test_a_step_event_gives_means_over_the_steps_since_the_last(
         seed=0,
         context=replace(context, pace=Pace()),
     )
-    steps = steps_of(reported)
+
+
+def test_a_step_event_gives_means_over_the_texts_since_the_last(
+    context: Context, reported: list[Event], clock: SimpleNamespace
+) -> None:
+    values = iter(torch.tensor([1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 99.0]))
+
+    def terms() -> Terms:
+        value = next(values)
+        return Terms(3 * value, value, 2 * value, 4 * value)
+
+    seven_steps(context, clock, terms, [8, 8, 8, 8, 8, 8, 2])
+    steps, last = steps_of(reported), (8 * 20 + 8 * 30 + 2 * 99) / 18
     assert [step.step for step in steps] == [1, 4, 7]
-    assert [step.ce for step in steps] == pytest.approx([1, 5, (20 + 30 + 99) / 3])
-    assert [step.kl for step in steps] == pytest.approx([2, 10, 2 * (20 + 30 + 99) / 3])
-    assert [step.loss for step in steps] == pytest.approx([3, 15, 20 + 30 + 99])
-    assert [step.teacher_ce for step in steps] == pytest.approx([4, 20, 4 * (20 + 30 + 99) / 3])
+    assert [step.ce for step in steps] == pytest.approx([1, 5, last])
+    assert [step.kl for step in steps] == pytest.approx([2, 10, 2 * last])
+    assert [step.loss for step in steps] == pytest.approx([3, 15, 3 * last])
+    assert [step.teacher_ce for step in steps] == pytest.approx([4, 20, 4 * last])
 
 
 def test_cross_entropy_is_the_mean_over_the_texts_that_have_a_label(
     context: Context, reported: list[Event], clock: SimpleNamespace
 ) -> None:
-    model = nn.Linear(1, 1)
     seen = iter([(9.0, 4), (2.0, 1), (0.0, 0), (5.0, 3), (0.0, 0), (0.0, 0), (0.0, 0)])
 
-    def loss(batch: Batch, done: float) -> Terms:
-        clock.now += 0.04  # due at steps 1, 4 and 7
+    def terms() -> Terms:
         ce, labelled = next(seen)
-        nothing = 0 * model(torch.ones(1, 1)).sum()
-        return Terms(nothing, nothing + ce, labelled=torch.tensor(labelled))
+        return Terms(torch.zeros(()), torch.tensor(ce), labelled=torch.tensor(labelled))
 
-    batch = Batch(*(torch.ones(1, dtype=torch.long) for _ in range(4)))
-    fit(
-        "lesson",
-        model,
-        batches=lambda generator: iter([batch] * 7),
-        steps_per_epoch=7,
-        loss=loss,
-        score=lambda: Score(0, 0),
-        epochs=1,
-        optimizer=torch.optim.Adam(model.parameters(), 0.1),
-        seed=0,
-        context=replace(context, pace=Pace()),
-    )
+    seven_steps(context, clock, terms, [8] * 7)
     assert [step.ce for step in steps_of(reported)] == [9, pytest.approx((2 * 1 + 5 * 3) / 4), None]
 
 

@@ -364,6 +364,22 @@ def test_controls_without_effect_are_not_shown(read_home: Store) -> None:
     assert "teacher.encoder_learning_rate" not in keys()
 
 
+def test_analysis_of_texts_has_no_epochs_of_its_own(read_home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[RunConfig] = []
+    monkeypatch.setattr(
+        "distill_core.executor.Executor.submit",
+        lambda self, config: submitted.append(config) or read_home.create_run(config),
+    )
+    app = more(open_page(), "Teacher")
+    rates = {"train.teacher.pretrain_epochs", "train.teacher.pretrain_learning_rate"}
+    assert rates <= {control.key for control in controls_of(app)}
+    app.sidebar.selectbox(key="train.teacher.pretrain_task").set_value("lsa").run()
+    assert not app.exception
+    assert not rates & {control.key for control in controls_of(app)}
+    button(app, "Start").click().run()
+    assert submitted[0].teacher.pretrain_task == "lsa"
+
+
 def test_self_distillation_shows_the_kind_that_hinders_it(read_home: Store) -> None:
     app = open_page()
     app.session_state["train.student.kind"] = "gru"
