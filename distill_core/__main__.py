@@ -15,11 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import openmp
+from distill_core import housekeeping, openmp, steering
 from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
 from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
+from distill_core.housekeeping import answer
 from distill_core.presets import PRESETS, load
 from distill_core.store import Store, home_folder
 from distill_core.worker import work
@@ -64,21 +65,27 @@ def _run(options: argparse.Namespace) -> int:
         config = load(options.preset, options.config, settings)
         run_id = store.create_run(config, state="running")
     else:
-        run_id = _assigned_run(options.run_id, store)
+        run_id, options.assigned = _assigned_run(options.run_id, store), True
         if not run_id:
             return 0
+    return _work(run_id, store, options)
+
+
+def _work(run_id: str, store: Store, options: argparse.Namespace) -> int:
+    """Takes a run to its end in this process."""
     print(f"run {run_id} in {store.run_folder(run_id)}", file=sys.stderr)
     try:
         result = work(run_id, store, _Narrator(lambda: _left_out(run_id, store)))
     except DistillError:
         raise
     except Exception as error:
-        if options.run_id is not None:
-            raise
+        if getattr(options, "assigned", False):
+            raise  # into the log of the run
         print(f"run {run_id} failed: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     if result is None:
-        print(f"run {run_id} was cancelled", file=sys.stderr)
+        remedy = f"; go on with: resume {run_id}" if store.status(run_id).status == "interrupted" else ""
+        print(f"run {run_id} was {store.status(run_id).status}{remedy}", file=sys.stderr)
         return 1
     print(json.dumps(result) if options.json else "\n".join([*_summary(result), *_left_out(run_id, store)]))
     return 0
@@ -88,14 +95,28 @@ def _assigned_run(name: str, store: Store) -> str:
     """The run that an executor wants done: named, or for `-` the line that it sends once it needs us."""
     if name != "-":
         return store.find_run(name)
-    from distill_core import pipeline
+    from distill_core import device, pipeline
 
     pipeline.warm_up()
-    run_id = sys.stdin.readline().strip()
-    if run_id:
-        store.divert_output(run_id)
-        os.nice(5)  # the pages stay quick while we compute
-    return run_id
+    order = sys.stdin.readline()
+    if not order:
+        return ""
+    given = json.loads(order)
+    store.divert_output(given["run_id"])
+    device.take_part(given["device"], given["workers"])
+    os.nice(5)  # the pages stay quick while we compute
+    return str(given["run_id"])
+
+
+def _resume(options: argparse.Namespace) -> int:
+    """A paused run goes on where it works; an interrupted one goes on here."""
+    store = Store(options.home)
+    run_id = store.find_run(options.run_id)
+    if store.status(run_id).status == "interrupted":
+        store.ask(run_id, "run")
+        return _work(run_id, store, options)
+    steering.ask(store, run_id, "run")
+    return 0
 
 
 def _left_out(run_id: str, store: Store) -> list[str]:
@@ -178,15 +199,15 @@ def _predict(options: argparse.Namespace) -> int:
 
     store = Store(options.home)
     predictor = Predictor.load(store, store.find_run(options.run_id))
-    for answer in predictor.predict(options.text):
-        print(json.dumps({name: answer[name] for name in ("text", "teacher", "student", "kl", "agree")}))
+    for spoken in predictor.predict(options.text):
+        print(json.dumps({name: spoken[name] for name in ("text", "teacher", "student", "kl", "agree")}))
     return 0
 
 
 def _runs(options: argparse.Namespace) -> int:
     store = Store(options.home)
     rows = [_run_row(run_id, store) for run_id in store.run_ids()]
-    return _answer(options, rows, [_run_line(row) for row in rows] or ["No runs yet; start one with: run"])
+    return answer(options, rows, [_run_line(row) for row in rows] or ["No runs yet; start one with: run"])
 
 
 def _run_row(run_id: str, store: Store) -> dict[str, Any]:
@@ -225,7 +246,7 @@ def _data(options: argparse.Namespace) -> int:
         return 1
     source = describe(config.data)
     lines = [f"{source.title} ({config.data.name})", source.description, *describe_profile(profile)]
-    return _answer(options, asdict(profile), lines)
+    return answer(options, asdict(profile), lines)
 
 
 def _profile(config: RunConfig, store: Store) -> Profile | None:
@@ -260,13 +281,13 @@ def _presets(options: argparse.Namespace) -> int:
         {"name": name, "description": preset.description, "config": preset.config.model_dump(mode="json")}
         for name, preset in PRESETS.items()
     ]
-    return _answer(options, rows, [f"{name:16} {preset.description}" for name, preset in PRESETS.items()])
+    return answer(options, rows, [f"{name:16} {preset.description}" for name, preset in PRESETS.items()])
 
 
 def _datasets(options: argparse.Namespace) -> int:
     rows = _found_datasets(Store(options.home))
     lines = [f"{row['name']:18}{'found' if row['found'] else 'missing':9}{row['description']}" for row in rows]
-    return _answer(options, rows, lines)
+    return answer(options, rows, lines)
 
 
 def _found_datasets(store: Store) -> list[dict[str, Any]]:
@@ -297,7 +318,7 @@ def _doctor(options: argparse.Namespace) -> int:
         "data": {row["name"]: row["found"] for row in _found_datasets(Store(options.home))},
     }
     lines = [f"{name:10} {_flat(value)}" for name, value in found.items()]
-    return _answer(options, found, lines)
+    return answer(options, found, lines)
 
 
 def _flat(value: Any) -> str:
@@ -309,11 +330,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _answer(options: argparse.Namespace, value: Any, lines: Sequence[str]) -> int:
-    print(json.dumps(value) if options.json else "\n".join(lines))
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -353,6 +369,10 @@ def _parser() -> argparse.ArgumentParser:
         "datasets": (_datasets, "List the data sets."),
         "doctor": (_doctor, "Show versions, device, precision and data found."),
     }
+    resume = command("resume", _resume, "Let a paused run go on, or take up an interrupted one in this process.")
+    resume.add_argument("run_id", metavar="RUN_ID", help="a run id, or the end of one")
+    resume.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
+    housekeeping.add_commands(command)
     for name, (action, summary) in listings.items():
         command(name, action, summary).add_argument("--json", action="store_true", help="print JSON")
     run.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")

@@ -39,11 +39,35 @@ def choose(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Comput
     return Compute(device, precision)
 
 
+def count() -> int:
+    """Devices that can train at the same time: the GPUs, or the processor as one."""
+    return max(torch.cuda.device_count(), 1)
+
+
+def take_part(device: int, workers: int) -> None:
+    """Keeps this process to one of the machine's GPUs, or to its part of the cores. Call it before anything computes.
+
+    Args:
+        device: which one, from 0.
+        workers: how many processes share the machine.
+    """
+    gpus = torch.cuda.device_count()
+    if gpus:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(str(number) for number in range(gpus))).split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = given[device % gpus]
+    elif workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(_cores() // workers, 1)))
+
+
 def use_all_cores() -> int:
-    """Let PyTorch use every core this process may run on; returns their number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Let PyTorch use every core this process may run on, or OMP_NUM_THREADS of them; returns their number."""
+    cores = int(os.environ.get("OMP_NUM_THREADS", _cores()))
     torch.set_num_threads(cores)
     return cores
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def name(device: torch.device) -> str:

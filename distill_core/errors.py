@@ -17,5 +17,13 @@ class RunError(DistillError):
     """A run that does not exist or is not in the state that was asked for."""
 
 
+class LimitError(DistillError):
+    """More than a limit of this lab allows."""
+
+
 class Cancelled(Exception):
     """Raised inside a run at the next batch after somebody asked it to stop."""
+
+
+class Interrupted(Exception):
+    """Raised inside a run that has to end before its time and may go on from its last checkpoint."""

@@ -48,12 +48,13 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The worker has begun. `stages` are those that this run goes through."""
+    """The worker has begun. `stages` are those that this run goes through; `again` if it goes on where it was."""
 
     run_id: str
     stages: tuple[str, ...]
     device: str
     precision: str
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,16 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The run stands still because somebody wants that."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on after a pause."""
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """The result is on disk."""
 
@@ -133,7 +144,27 @@ class RunCancelled:
     """Somebody asked the run to stop."""
 
 
-Event = RunStarted | StageStarted | Step | Epoch | StageFinished | Warned | RunFinished | RunFailed | RunCancelled
+@dataclass(frozen=True)
+class RunInterrupted:
+    """The run ended before its time and can be resumed from its last checkpoint."""
+
+    reason: str
+
+
+Event = (
+    RunStarted
+    | StageStarted
+    | Step
+    | Epoch
+    | StageFinished
+    | Warned
+    | Paused
+    | Resumed
+    | RunFinished
+    | RunFailed
+    | RunCancelled
+    | RunInterrupted
+)
 Emit = Callable[[Event], None]
 
 _NAMES: dict[type[Event], str] = {
@@ -143,9 +174,12 @@ _NAMES: dict[type[Event], str] = {
     Epoch: "epoch",
     StageFinished: "stage_finished",
     Warned: "warning",
+    Paused: "paused",
+    Resumed: "resumed",
     RunFinished: "run_finished",
     RunFailed: "run_failed",
     RunCancelled: "run_cancelled",
+    RunInterrupted: "run_interrupted",
 }
 _KINDS = {name: kind for kind, name in _NAMES.items()}
 
@@ -184,7 +218,7 @@ class Pace:
 
 @dataclass
 class StageProgress:
-    """How far a stage is, and the numbers it has reported."""
+    """How far a stage is, and the numbers it has reported. Times leave out pauses and interruptions."""
 
     steps: int
     started: float
@@ -206,6 +240,25 @@ class StageProgress:
         """Part of the stage that is done, 0 to 1."""
         return 1.0 if self.finished else self.done / max(self.steps, 1)
 
+    def take_step(self, event: Step, when: float) -> None:
+        """Adds what a step reports, in place of what was reported of it and of later ones before an interruption."""
+        self.done, self.updated = event.step, when
+        while self.curve and self.curve[-1].step >= event.step:
+            self.curve.pop()
+        if event.loss is not None:
+            self.curve.append(event)
+
+    def take_epoch(self, event: Epoch) -> None:
+        """Adds an epoch, in place of the same one before an interruption."""
+        same = (event.epoch, event.role, event.seed)
+        self.epochs = [epoch for epoch in self.epochs if (epoch.epoch, epoch.role, epoch.seed) != same]
+        self.epochs.append(event)
+
+    def move(self, seconds: float) -> None:
+        """Leaves out a time in which nothing was done."""
+        self.started += seconds
+        self.updated += seconds
+
 
 @dataclass
 class History:
@@ -216,30 +269,58 @@ class History:
     precision: str = ""
     progress: dict[str, StageProgress] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    paused: bool = False
+    read: int = 0
+    """Number of events taken in."""
+    _paused_at: float = 0.0
+    _latest: float = 0.0
 
     def feed(self, events: Iterable[tuple[float, Event]]) -> None:
         """Takes in further events, each with its time."""
         for when, event in events:
             self._take(when, event)
+            if not isinstance(event, RunInterrupted):  # it may be noticed long after the work has ended
+                self._latest = when
+            self.read += 1
 
     def _take(self, when: float, event: Event) -> None:
         match event:
             case RunStarted():
                 self.stages, self.device, self.precision = event.stages, event.device, event.precision
+                self._leave_out(when - self._latest, when)
+            case StageStarted() if event.stage in self.progress:
+                self._begin_again(event)
             case StageStarted():
                 self.progress[event.stage] = StageProgress(event.steps, when, event.cached)
             case Step() if event.stage in self.progress:
-                stage = self.progress[event.stage]
-                stage.done, stage.updated = event.step, when
-                if event.loss is not None:
-                    stage.curve.append(event)
+                self.progress[event.stage].take_step(event, when)
             case Epoch() if event.stage in self.progress:
-                self.progress[event.stage].epochs.append(event)
+                self.progress[event.stage].take_epoch(event)
             case StageFinished() if event.stage in self.progress:
                 stage = self.progress[event.stage]
-                stage.seconds, stage.accuracy = event.seconds, event.accuracy
-            case Warned():
+                if not stage.finished:
+                    stage.seconds, stage.accuracy = event.seconds, event.accuracy
+            case Warned() if event.message not in self.warnings:
                 self.warnings.append(event.message)
+            case Paused():
+                self.paused, self._paused_at = True, when
+            case Resumed():
+                self._leave_out(when - self._paused_at, when)
+            case RunFinished() | RunFailed() | RunCancelled() | RunInterrupted():
+                self.paused = False
+
+    def _begin_again(self, event: StageStarted) -> None:
+        """A stage that an earlier process had begun goes on, or is known to be done."""
+        stage = self.progress[event.stage]
+        if not event.cached:
+            stage.steps = event.steps
+
+    def _leave_out(self, seconds: float, when: float) -> None:
+        """Moves the stage that is under way past a time in which nothing was done."""
+        self.paused = False
+        current = self.current
+        if current is not None and seconds > 0:
+            self.progress[current].move(seconds)
 
     @property
     def current(self) -> str | None:

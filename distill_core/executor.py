@@ -1,67 +1,87 @@
-"""Starts queued runs, one at a time, each in a process of its own, and notices when one dies.
+"""Starts queued runs, each in a process of its own, as many at a time as the machine has devices, and notices deaths.
 
-The folders on disk are the truth: the queue is the runs whose status says `queued`, oldest first, and a run is alive
-while its worker holds the claim on it. Whichever process holds the home folder's lock starts runs; others only add to
-the queue, so two servers on one folder do not start a run twice.
+The folders on disk are the truth: the queue is the runs whose status says `queued`, first come first served, and a run
+is alive while its worker holds the claim on it. Whichever process holds the home folder's lock starts runs; others
+only add to the queue, so two servers on one folder do not start a run twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
+import json
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from distill_core import limits, steering, storage
 from distill_core.config import RunConfig
-from distill_core.errors import RunError
-from distill_core.events import RunCancelled, RunFailed
+from distill_core.errors import DistillError, LimitError, RunError
+from distill_core.events import RunCancelled, RunFailed, RunInterrupted
 from distill_core.store import Status, Store
 
 TICK = 0.25
 """Seconds between two looks at the queue."""
-GRACE = 2.5
-"""Seconds that a worker has to stop by itself before it is killed."""
-CLAIM_DELAY = 10.0
-"""Seconds within which a process that said it runs a run must have claimed it."""
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A worker that has been given a run."""
+
+    run_id: str
+    process: subprocess.Popen[bytes]
+    device: int
 
 
 class Executor:
-    """Submits, starts, watches and cancels the runs of one home folder."""
+    """Submits, starts, watches and stops the runs of one home folder."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.workers = 1
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._child: tuple[str, subprocess.Popen[bytes]] | None = None
+        self._children: list[_Child] = []
         self._spare: subprocess.Popen[bytes] | None = None
-        self._over: set[str] = set()
+        self._paused_since: dict[str, float] = {}
         self._thread = threading.Thread(target=self._serve, name="distill-executor", daemon=True)
         self._thread.start()
 
-    def submit(self, config: RunConfig) -> str:
-        """Queues a run and returns its id at once."""
-        run_id = self.store.create_run(config)
+    def submit(self, config: RunConfig, owner: str | None = None) -> str:
+        """Queues a run and returns its id at once.
+
+        Args:
+            owner: a hash of who may stop and delete it.
+
+        Raises:
+            LimitError: the owner has too many runs waiting already, or there is no room for another.
+        """
+        self._check_limits(owner)
+        run_id = self.store.create_run(config, owner=owner)
         self._wake.set()
         return run_id
 
+    def resume(self, run_id: str) -> None:
+        """Queues an interrupted run again; it goes on from its last checkpoint. Raises RunError, LimitError."""
+        self._check_limits(self.store.status(run_id).owner)
+        self.store.requeue(run_id)
+        self._wake.set()
+
     def position(self, run_id: str) -> int | None:
         """1 for the next in the queue, 2 for the one after it; None for a run that does not wait."""
-        waiting = [status.run_id for status in self._open_runs() if status.status == "queued"]
+        waiting = [status.run_id for status in self.store.open_runs() if status.status == "queued"]
         return waiting.index(run_id) + 1 if run_id in waiting else None
 
     def cancel(self, run_id: str) -> None:
-        """Asks a run to stop; it has stopped within 3 s. A run that is over stays as it is."""
-        status = self.store.status(run_id)
-        if status.status == "queued" and not self.store.is_claimed(run_id):
-            self.store.end_run(run_id, RunCancelled())
-        elif not status.over:
-            threading.Thread(target=self._stop, args=(run_id,), name=f"stop-{run_id}").start()
+        """Asks a run to stop, of which nothing is kept; it has stopped within 3 s. One that is final stays so."""
+        if self.store.is_claimed(run_id):
+            threading.Thread(target=steering.discard, args=(self.store, run_id), name=f"stop-{run_id}").start()
+        else:
+            steering.discard(self.store, run_id)
 
     def close(self) -> None:
         """Stops starting runs and gives the folder's lock back. A run that is under way goes on by itself."""
@@ -71,63 +91,58 @@ class Executor:
         if self._spare is not None:
             self._spare.kill()
             self._spare.communicate()
-        if self._child is not None:
-            _left_running.append(self._child[1])
+        _left_running.extend(child.process for child in self._children)
 
-    def _stop(self, run_id: str) -> None:
-        _signal(self.store.status(run_id), signal.SIGTERM)
-        deadline = time.monotonic() + GRACE
-        while self.store.is_claimed(run_id) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if self.store.is_claimed(run_id):
-            _signal(self.store.status(run_id), signal.SIGKILL)
-        self.store.end_run(run_id, RunCancelled())
+    def _check_limits(self, owner: str | None) -> None:
+        allowed = limits.load(self.store.home)
+        storage.check_room(self.store, allowed)
+        mine = sum(status.owner == owner for status in self.store.open_runs())
+        if owner is not None and allowed.queued_per_owner is not None and mine >= allowed.queued_per_owner:
+            raise LimitError(
+                f"queued_per_owner must not exceed {allowed.queued_per_owner}, got {mine + 1} runs of yours that wait "
+                "or work; wait for one to end, or stop one"
+            )
 
     def _serve(self) -> None:
-        self.store.home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.store.home / "executor.lock")
+        """Waits for the folder's lock, then starts runs; a disk that is full or away for a while is waited for."""
         while not self._closing.is_set():
-            try:
-                with lock.acquire(timeout=TICK):
+            with contextlib.suppress(Timeout, OSError):
+                self.store.home.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.store.home / "executor.lock", timeout=TICK):
                     self._dispatch_until_closed()
-            except Timeout:
-                continue
+            self._closing.wait(TICK)
 
     def _dispatch_until_closed(self) -> None:
         while not self._closing.is_set():
             self._wake.clear()
-            self._bury_dead()
-            if self._child is None:
-                self._start_next()
-            if self._spare is None:
-                self._spare = self._spawn()
+            with contextlib.suppress(OSError, DistillError):
+                self._look()
             self._wake.wait(TICK)
 
-    def _open_runs(self) -> list[Status]:
-        """Runs that are not over, oldest first."""
-        found = []
-        for run_id in self.store.run_ids():
-            if run_id in self._over:
-                continue
-            try:
-                status = self.store.status(run_id)
-            except RunError:  # a folder that cannot be read must not keep others from running
-                continue
-            if status.over:
-                self._over.add(run_id)
-            else:
-                found.append(status)
-        return sorted(found, key=lambda status: (status.created, status.run_id))
+    def _look(self) -> None:
+        allowed = limits.load(self.store.home)
+        self.workers = allowed.workers or _devices()
+        self._bury_dead()
+        open_runs = self.store.open_runs()
+        given = {child.run_id for child in self._children}
+        working = [status for status in open_runs if status.run_id in given or status.status != "queued"]
+        waiting = [status for status in open_runs if status.run_id not in given and status.status == "queued"]
+        for status in waiting[: max(self.workers - len(working), 0)]:
+            self._start(status.run_id)
+        if len(working) >= self.workers and waiting:
+            self._make_room(working, allowed.pause_minutes)
+        if self._spare is None:
+            self._spare = self._spawn()
 
-    def _start_next(self) -> None:
-        waiting = self._open_runs()
-        if any(status.status == "running" for status in waiting) or not waiting:
-            return
-        run_id, child, self._spare = waiting[0].run_id, self._spare or self._spawn(), None
-        assert child.stdin is not None
-        with contextlib.suppress(BrokenPipeError), child.stdin as pipe:  # a dead one is noticed in the next round
-            pipe.write(run_id.encode() + b"\n")
-        self._child = run_id, child
+    def _start(self, run_id: str) -> None:
+        process, self._spare = self._spare or self._spawn(), None
+        taken = {child.device for child in self._children}
+        device = next(number for number in range(len(taken) + 1) if number not in taken)
+        order = {"run_id": run_id, "device": device, "workers": self.workers}
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # a dead one is noticed in the next round
+            pipe.write(json.dumps(order).encode() + b"\n")
+        self._children.append(_Child(run_id, process, device))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         """A worker that has its imports behind it by the time a run is there for it, so that runs start at once."""
@@ -142,23 +157,45 @@ class Executor:
 
     def _bury_dead(self) -> None:
         """Records runs whose process has ended without saying so."""
-        if self._child is not None and self._child[1].poll() is not None:
-            (run_id, child), self._child = self._child, None
-            self._fail(run_id, f"the worker ended with status {child.returncode}")
-        for status in self._open_runs():
-            claimed_by_now = status.started is not None and time.time() > status.started + CLAIM_DELAY
-            if status.status == "running" and claimed_by_now and not self.store.is_claimed(status.run_id):
-                self._fail(status.run_id, "the worker is gone")
+        for child in [child for child in self._children if child.process.poll() is not None]:
+            self._children.remove(child)
+            self._record_death(child.run_id, child.process.returncode)
+        for run_id in self.store.dead_runs():
+            self._record_death(run_id, None)
 
-    def _fail(self, run_id: str, reason: str) -> None:
+    def _record_death(self, run_id: str, code: int | None) -> None:
+        try:
+            status = self.store.status(run_id)
+        except RunError:  # its folder is gone or broken: nothing can be recorded
+            return
+        if self.store.wish(run_id).what == "discard" and not status.final:
+            self.store.end_run(run_id, RunCancelled())
+        elif status.status == "queued" and code:
+            self.store.end_run(run_id, RunFailed(self._with_log(run_id, f"the worker ended with status {code}")))
+        elif status.status == "interrupted":
+            how = "Its process is gone." if code is None else f"Its process ended with status {code}."
+            self.store.end_run(run_id, RunInterrupted(self._with_log(run_id, how)))
+
+    def _with_log(self, run_id: str, reason: str) -> str:
         tail = self.store.log_tail(run_id)
-        self.store.end_run(run_id, RunFailed(f"{reason}\n{tail}" if tail else reason))
+        return f"{reason}\n{tail}" if tail else reason
+
+    def _make_room(self, working: list[Status], minutes: float | None) -> None:
+        """Asks runs that have paused for long to end for now, since others wait."""
+        now, paused = time.monotonic(), {status.run_id for status in working if status.status == "paused"}
+        self._paused_since = {run_id: self._paused_since.get(run_id, now) for run_id in paused}
+        for run_id, since in self._paused_since.items():
+            if minutes is not None and now - since > 60 * minutes:
+                self.store.ask(run_id, "interrupt")
 
 
-def _signal(status: Status, number: signal.Signals) -> None:
-    if status.pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(status.pid, number)
+def _devices() -> int:
+    """Devices that can train at the same time: GPUs, or the processor as one."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return 1
+    from distill_core import device
+
+    return device.count()
 
 
 _left_running: list[subprocess.Popen[bytes]] = []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from distill_core import device, evaluation, keys, teachers
 from distill_core.analysis import metrics
+from distill_core.checkpoints import RunCheckpoints
 from distill_core.config import ModelConfig, RunConfig
+from distill_core.control import Control
 from distill_core.evaluation import Candidate
 from distill_core.events import Emit, RunStarted, stages_of
 from distill_core.job import Job
@@ -23,36 +26,49 @@ from distill_core.training.loop import Context, logits_of
 Result = dict[str, Any]
 
 
-def run(run_id: str, store: Store, emit: Emit, check: Callable[[], None]) -> Result:
+def run(run_id: str, store: Store, emit: Emit, control: Control) -> Result:
     """Takes a run from its configuration to its result, which is written and returned.
+
+    A run that was interrupted goes on from its checkpoints.
 
     Args:
         emit: receives the events of the run, all but the last.
-        check: called before each batch; raises Cancelled once the run should stop.
+        control: asked before each batch whether to go on.
 
     Raises:
         DistillError: the data or the teacher cannot be used.
-        Cancelled: from `check`.
+        Cancelled, Interrupted: from `control`.
     """
     config = store.config(run_id)
     device.use_all_cores()
-    context = Context(device.choose(config.training.precision), emit, check)
-    emit(RunStarted(run_id, _stages(config, store), context.compute.device.type, context.compute.precision))
+    compute, checkpoints = device.choose(config.training.precision), store.checkpoints(run_id, control.clock)
+    context = Context(compute, emit, control, checkpoints=checkpoints)
+    emit(_started(run_id, config, store, context))
 
     job = Job(run_id, store, config, read_data(config, store, context), context)
+    control.show = lambda batch: store.write_batch(run_id, _readable(batch, job))
     teaching = prepare_teaching(job)
     students = train_students(job, teaching)
     save_models(job, teaching, students)
-    result = test(job, teaching, students)
+    result = test(job, teaching, students, checkpoints)
     store.write_result(run_id, result)
     return result
 
 
-def _stages(config: RunConfig, store: Store) -> tuple[str, ...]:
-    """The stages of this run; reading the data is one of them where nobody has read it before."""
-    stages = stages_of(config)
+def _started(run_id: str, config: RunConfig, store: Store, context: Context) -> RunStarted:
+    """What the run says first; reading the data is one of its stages where nobody has read them before."""
+    stages, again = stages_of(config), store.has_begun(run_id)
     unread = store.cached("tokens", keys.data_key(config, store.data_folder)) is None
-    return ("read", *stages) if unread and "read" not in stages else stages
+    if unread and "read" not in stages:
+        stages = ("read", *stages)
+    return RunStarted(run_id, stages, context.compute.device.type, context.compute.precision, again)
+
+
+def _readable(batch: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """A batch that somebody looks at, with words in place of token ids."""
+    words = job.data.vocabulary.tokens
+    texts = [{**text, "tokens": [words[token] for token in text["tokens"]]} for text in batch["texts"]]
+    return {**batch, "texts": texts, "labels": list(job.data.label_names)}
 
 
 def warm_up() -> None:
@@ -83,7 +99,7 @@ def save_models(job: Job, teaching: Teaching, students: Students) -> None:
 # Result
 
 
-def test(job: Job, teaching: Teaching, students: Students) -> Result:
+def test(job: Job, teaching: Teaching, students: Students, checkpoints: RunCheckpoints) -> Result:
     """Opens the test split, once, and says what each model is worth."""
     labels_N = job.data.test.labels_N
     candidates = _candidates(job, teaching, students)
@@ -97,8 +113,12 @@ def test(job: Job, teaching: Teaching, students: Students) -> Result:
             for model, alone in students.repeats
         ]
     comparison = metrics.comparison(entries, [test_logits, *repeated], labels_N)
-    seconds = {**teaching.seconds, **students.seconds, "test": outcome.seconds}
-    return {**_facts(job), **comparison, "seconds": seconds}
+    own = {**teaching.seconds, **students.seconds, "test": outcome.seconds}
+    # A stage that this run had finished before it was interrupted has its time in the checkpoints.
+    spent = {**own, **checkpoints.seconds_by_stage}
+    seconds = {stage: spent[stage] for stage in job.stages if stage in spent}
+    stopped = job.context.control.stopped
+    return {**_facts(job), **comparison, "seconds": seconds, "stopped": None if stopped is None else asdict(stopped)}
 
 
 def _candidates(job: Job, teaching: Teaching, students: Students) -> list[Candidate]:

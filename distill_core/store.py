@@ -2,11 +2,15 @@
 
     DISTILL_HOME/
         runs/<run_id>/      config.json status.json events.jsonl result.json vocabulary.json *.safetensors worker.log
+                            control.json (what people ask of it) notes.json batch.json (the batch that is looked at)
+                            checkpoint/ (all that is needed to go on)
+        trash/<run_id>/     deleted runs, which can be brought back
         teachers/<key>/     config.json teacher.safetensors logits.safetensors encoder/
         tokens/<key>/       vocabulary.json profile.json samples.json tokens.safetensors
         transfer/<key>/     transfer.safetensors (further texts and the teacher's answers)
         words/<key>/        words.safetensors (the teacher's vectors for the vocabulary)
         uploads/            files that people have given to the lab, named by their content
+        drafts/<owner>.json the settings that a browser showed last
         data/               downloaded data sets, word vectors
 
 Files and cache folders are written aside and renamed, so they appear whole or not at all. `events.jsonl` alone grows
@@ -16,12 +20,10 @@ line by line; its readers skip a torn last line.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,30 +34,40 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from filelock import FileLock, Timeout
 
 from distill_core import config as configuration
-from distill_core import events
+from distill_core import events, files, keys
+from distill_core.checkpoints import RunCheckpoints
 from distill_core.config import RunConfig
+from distill_core.control import What, Wish
 from distill_core.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-State = Literal["queued", "running", "finished", "failed", "cancelled"]
+State = Literal["queued", "running", "paused", "interrupted", "finished", "failed", "cancelled"]
+RunEnd = events.RunFinished | events.RunFailed | events.RunCancelled | events.RunInterrupted
 _END_STATES: Mapping[type[events.Event], State] = {
     events.RunFinished: "finished",
     events.RunFailed: "failed",
     events.RunCancelled: "cancelled",
+    events.RunInterrupted: "interrupted",
 }
 CacheKind = Literal["teachers", "tokens", "transfer", "words"]
 TEACHER_WEIGHTS = "teacher.safetensors"
 TEACHER_LOGITS = "logits.safetensors"
 ENCODER = "encoder"
 """Folder with a pre-trained teacher's configuration and tokenizer, beside its weights."""
-OVER: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
+FINAL: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
+AT_WORK: frozenset[State] = frozenset({"running", "paused"})
+CHECKPOINTS = "checkpoint"
+LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands: times in seconds since the epoch, its worker by process id."""
+    """Where a run stands: times in seconds since the epoch, its worker by process id.
+
+    `queued` orders those that wait. `owner` is a hash of who may stop and delete the run; None for the command line.
+    """
 
     run_id: str
     status: State
@@ -64,11 +76,32 @@ class Status:
     ended: float | None = None
     pid: int | None = None
     error: str | None = None
+    queued: float = 0.0
+    owner: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the run will not change any more."""
+        return self.status in FINAL
 
     @property
     def over(self) -> bool:
-        """Whether the run will not change any more."""
-        return self.status in OVER
+        """Whether nothing works on the run or is going to: it is final, or was interrupted and nobody resumes it."""
+        return self.final or self.status == "interrupted"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What people write about a run: a name in place of its id, tags, and a remark."""
+
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+    def checked(self) -> Notes:
+        """The same in the form it is kept in: one line and at most 80 characters a name, tags in order, once each."""
+        tags = sorted({" ".join(str(tag).split())[:40] for tag in self.tags} - {""})
+        return Notes(" ".join(str(self.name).split())[:80], tuple(tags), str(self.note)[:10_000])
 
 
 def home_folder() -> Path:
@@ -86,6 +119,10 @@ class Store:
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = home_folder() if home is None else home.absolute()
+        self._final: set[str] = set()
+        """Runs that have been seen to be final."""
+        self._buried: set[str] = set()
+        """Runs that have been seen to be interrupted; they may come back."""
 
     @property
     def data_folder(self) -> Path:
@@ -103,25 +140,78 @@ class Store:
         ending = "".join(letter for letter in Path(name).suffix.lower() if letter.isalnum() or letter == ".")
         file = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{ending}"
         if not file.is_file():
-            with _aside(file) as path:
+            with files.aside(file) as path:
                 path.write_bytes(content)
         return file
 
     # Runs
 
-    def create_run(self, config: RunConfig, state: Literal["queued", "running"] = "queued") -> str:
+    def create_run(
+        self, config: RunConfig, state: Literal["queued", "running"] = "queued", owner: str | None = None
+    ) -> str:
         """Makes the folder of a new run and returns its id.
 
         Args:
             state: `queued` for an executor to pick up, `running` if the caller claims and runs it at once.
+            owner: a hash of who may stop and delete it.
         """
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(3)
-        status = Status(run_id, state, now, started=now if state == "running" else None)
-        with self._new_folder(self.run_folder(run_id)) as folder:
+        started = now if state == "running" else None
+        queued = self._next_in_queue() if state == "queued" else now
+        status = Status(run_id, state, now, started, queued=queued, owner=owner)
+        with files.new_folder(self.run_folder(run_id)) as folder:
             (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
-            (folder / "status.json").write_text(_dump(asdict(status)), encoding="utf-8")
+            (folder / "status.json").write_text(files.dump(asdict(status)), encoding="utf-8")
         return run_id
+
+    def requeue(self, run_id: str) -> None:
+        """Puts an interrupted run at the end of the queue. Raises RunError if it is not interrupted."""
+        if self.status(run_id).status != "interrupted":
+            state = self.status(run_id).status
+            raise RunError(f"run must be interrupted to be resumed, got {run_id!r} which is {state}; start a new one")
+        self.ask(run_id, "run")
+        self.update_status(
+            run_id, status="queued", queued=self._next_in_queue(), started=None, ended=None, pid=None, error=None
+        )
+
+    def dead_runs(self) -> list[str]:
+        """Runs that were at work when their process ended, which nobody has recorded yet."""
+        return [
+            run_id
+            for run_id in self.run_ids()
+            if run_id not in self._final and run_id not in self._buried and self._is_dead(run_id)
+        ]
+
+    def _is_dead(self, run_id: str) -> bool:
+        try:
+            written = self._written_status(run_id).status
+            if written == "interrupted":
+                self._buried.add(run_id)
+            return written in AT_WORK and self.status(run_id).status == "interrupted"
+        except RunError:
+            return False
+
+    def _next_in_queue(self) -> float:
+        """The time, or a little after the last that waits where the clock has been set back."""
+        waiting = [status.queued for status in self.open_runs() if status.status == "queued"]
+        return max([time.time(), *(queued + 1e-3 for queued in waiting)])
+
+    def open_runs(self) -> list[Status]:
+        """Runs that wait or are at work, in the order of the queue; those that cannot be read are left out."""
+        found = []
+        for run_id in self.run_ids():
+            if run_id not in self._final:
+                try:
+                    status = self.status(run_id)
+                except RunError:  # a folder that cannot be read must not keep others from running
+                    continue
+                if status.final:
+                    self._final.add(run_id)
+                elif not status.over:
+                    self._buried.discard(run_id)
+                    found.append(status)
+        return sorted(found, key=lambda status: (status.queued, status.run_id))
 
     def run_folder(self, run_id: str) -> Path:
         """Where a run keeps its files."""
@@ -145,52 +235,71 @@ class Store:
 
     def config(self, run_id: str) -> RunConfig:
         """The configuration a run was created with."""
-        return configuration.parse(_load(self.run_folder(run_id) / "config.json"))
+        return configuration.parse(files.load_json(self.run_folder(run_id) / "config.json"))
 
     def status(self, run_id: str) -> Status:
-        """Where a run stands now."""
+        """Where a run stands now: one that says it is at work while no process holds it has been interrupted."""
+        status = self._written_status(run_id)
+        if status.status in AT_WORK and not self.is_claimed(run_id):
+            status = self._written_status(run_id)  # it may have ended between the two looks
+            if status.status in AT_WORK:
+                return replace(status, status="interrupted")
+        return status
+
+    def _written_status(self, run_id: str) -> Status:
         try:
-            return Status(**_load(self.run_folder(run_id) / "status.json"))
+            return Status(**files.load_json(self.run_folder(run_id) / "status.json"))
         except TypeError as error:
             raise RunError(f"status.json of {run_id!r} has other fields ({error}); the run cannot be read") from None
 
     def update_status(self, run_id: str, **changes: Any) -> Status:
-        """Changes some fields of a run's status; a run that is over stays as it ended."""
-        status = self.status(run_id)
-        if not status.over:
-            status = replace(status, **changes)
-            _write(self.run_folder(run_id) / "status.json", _dump(asdict(status)))
+        """Changes some fields of a run's status; a run that is final stays as it ended."""
+        with self._status_lock(run_id):
+            status = self._written_status(run_id)
+            if not status.final:
+                status = replace(status, **changes)
+                files.write_json(self.run_folder(run_id) / "status.json", asdict(status))
         return status
 
-    def end_run(self, run_id: str, event: events.RunFinished | events.RunFailed | events.RunCancelled) -> Status:
-        """Records how a run ended, unless it had ended already."""
-        status = self.status(run_id)
-        if status.over:
-            return status
-        with self.event_log(run_id) as emit:
-            emit(event)
-        return self.update_status(
-            run_id, status=_END_STATES[type(event)], ended=time.time(), error=getattr(event, "error", None)
-        )
+    def end_run(self, run_id: str, event: RunEnd) -> Status:
+        """Records how a run ended, unless that has been recorded already."""
+        with self._status_lock(run_id):
+            status = self._written_status(run_id)
+            if status.final or (status.status == "interrupted" and isinstance(event, events.RunInterrupted)):
+                return status
+            with self.event_log(run_id) as emit:
+                emit(event)
+            reason = getattr(event, "error", None) or getattr(event, "reason", None)
+            status = replace(status, status=_END_STATES[type(event)], ended=time.time(), error=reason)
+            files.write_json(self.run_folder(run_id) / "status.json", asdict(status))
+        if status.final:
+            shutil.rmtree(self.run_folder(run_id) / CHECKPOINTS, ignore_errors=True)
+        return status
+
+    def _status_lock(self, run_id: str) -> FileLock:
+        return FileLock(self.run_folder(run_id) / ".status", timeout=LOCK_SECONDS)
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[None]:
         """Holds a run for the process that works on it, until it ends in whatever way.
 
+        The operating system ends the hold with the process, so neither a killed worker nor another process with its
+        old id is ever taken for one at work.
+
         Raises:
-            RunError: another process holds the run, or the run is over.
+            RunError: another process holds the run, or the run is final.
         """
         try:
             with FileLock(self._claim_file(run_id), timeout=1):
-                status = self.status(run_id)
-                if status.over:
+                status = self._written_status(run_id)
+                if status.final:
                     raise RunError(f"run must be waiting, got {run_id!r} which is {status.status}; start a new one")
                 yield
         except Timeout:
             raise RunError(f"run must be waiting, got {run_id!r} which another process works on; watch it") from None
 
     def is_claimed(self, run_id: str) -> bool:
-        """Whether a living process works on a run. A dead one's claim ends with it, so process ids never mislead."""
+        """Whether a living process works on a run."""
         if not self._claim_file(run_id).is_file():
             return False
         lock = FileLock(self._claim_file(run_id), timeout=0)
@@ -218,28 +327,119 @@ class Store:
     def result(self, run_id: str) -> dict[str, Any] | None:
         """The result of a finished run; None while there is none."""
         file = self.run_folder(run_id) / "result.json"
-        return _load(file) if file.is_file() else None
+        return files.load_json(file) if file.is_file() else None
 
     def write_result(self, run_id: str, result: Mapping[str, Any]) -> None:
         """Writes `result.json`."""
-        _write(self.run_folder(run_id) / "result.json", _dump(result))
+        files.write_json(self.run_folder(run_id) / "result.json", result)
 
     def write_text(self, run_id: str, name: str, text: str) -> None:
         """Adds a text file to a run."""
-        _write(self.run_folder(run_id) / name, text)
+        files.write_text(self.run_folder(run_id) / name, text)
 
     def write_tensors(self, run_id: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to a run."""
-        _write_tensors(self.run_folder(run_id) / name, tensors)
+        files.write_tensors(self.run_folder(run_id) / name, tensors)
 
     def link_file(self, run_id: str, name: str, source: Path) -> None:
         """Adds a file that lies elsewhere in the home folder, without a second copy where the disk allows that."""
         (self.run_folder(run_id) / name).parent.mkdir(exist_ok=True)
-        with _aside(self.run_folder(run_id) / name) as path:
+        with files.aside(self.run_folder(run_id) / name) as path:
             try:
                 os.link(source, path)
             except OSError:
                 shutil.copyfile(source, path)
+
+    # What people ask of a run, and say about it
+
+    def ask(self, run_id: str, what: What) -> None:
+        """Leaves a wish for the worker of a run, which heeds it before its next batch."""
+        with self._status_lock(run_id):
+            latest = self.wish(run_id)
+            files.write_json(self.run_folder(run_id) / "control.json", asdict(Wish(latest.number + 1, what)))
+
+    def wish(self, run_id: str) -> Wish:
+        """The latest wish; one that cannot be read counts as none."""
+        try:
+            return Wish(**files.load_json(self.run_folder(run_id) / "control.json"))
+        except (RunError, TypeError):
+            return Wish()
+
+    def wishes(self, run_id: str) -> Callable[[], Wish]:
+        """Asks for the latest wish again and again at little cost: the file is read only once it has changed."""
+        file, seen, latest = str(self.run_folder(run_id) / "control.json"), (0, 0), Wish()
+
+        def look() -> Wish:
+            nonlocal seen, latest
+            try:
+                stat = os.stat(file)  # noqa: PTH116 (before each batch, so every microsecond counts)
+            except OSError:
+                return latest
+            if (stat.st_ino, stat.st_mtime_ns) != seen:
+                seen, latest = (stat.st_ino, stat.st_mtime_ns), self.wish(run_id)
+            return latest
+
+        return look
+
+    def notes(self, run_id: str) -> Notes:
+        """What people have written about a run; nothing where that cannot be read."""
+        try:
+            return Notes(**files.load_json(self.run_folder(run_id) / "notes.json")).checked()
+        except (RunError, TypeError):
+            return Notes()
+
+    def write_notes(self, run_id: str, notes: Notes) -> None:
+        """Replaces what people have written about a run."""
+        files.write_json(self.run_folder(run_id) / "notes.json", asdict(notes.checked()))
+
+    def delete_run(self, run_id: str) -> None:
+        """Moves a run to the trash. Raises RunError while something works on it or will."""
+        status = self._readable_status(run_id)
+        if status is not None and not status.over:
+            raise RunError(f"run must have ended to be deleted, got {run_id!r} which is {status.status}; stop it first")
+        trash = self.home / "trash"
+        trash.mkdir(parents=True, exist_ok=True)
+        self.run_folder(run_id).rename(trash / run_id)
+        os.utime(trash / run_id)  # the time of its deletion
+
+    def restore_run(self, run_id: str) -> None:
+        """Brings a run back from the trash. Raises RunError if it is not there."""
+        try:
+            (self.home / "trash" / run_id).rename(self.run_folder(run_id))
+        except OSError:
+            raise RunError(f"run must lie in the trash to come back, got {run_id!r}; it is gone") from None
+
+    def _readable_status(self, run_id: str) -> Status | None:
+        try:
+            return self.status(run_id)
+        except RunError:
+            return None
+
+    # Going on where a run was
+
+    def checkpoints(self, run_id: str, clock: Callable[[], float] = time.perf_counter) -> RunCheckpoints:
+        """The checkpoints of a run, for the process that works on it.
+
+        Args:
+            clock: seconds, pauses not counted.
+        """
+        code = keys.code_version("models", "training", "teachers", "teaching", "students", "data")
+        return RunCheckpoints.of(self.run_folder(run_id) / CHECKPOINTS, code, clock)
+
+    def has_begun(self, run_id: str) -> bool:
+        """Whether an earlier process has worked on a run."""
+        return any(isinstance(event, events.RunStarted) for _, event in self.read_events(run_id)[0])
+
+    def write_batch(self, run_id: str, batch: Mapping[str, Any]) -> None:
+        """Keeps the batch that people look at."""
+        files.write_json(self.run_folder(run_id) / "batch.json", batch)
+
+    def batch(self, run_id: str) -> dict[str, Any] | None:
+        """The batch that people look at; None where there is none that can be read."""
+        try:
+            return files.load_json(self.run_folder(run_id) / "batch.json")
+        except RunError:
+            return None
 
     # Events
 
@@ -275,7 +475,7 @@ class Store:
         """Keeps something computed under its key: `fill` writes into the folder that it is given."""
         folder = self.home / kind / key
         try:
-            with self._new_folder(folder) as path:
+            with files.new_folder(folder) as path:
                 fill(path)
         except OSError:
             # Another run published the same key first: what it wrote is the same.
@@ -285,18 +485,7 @@ class Store:
 
     def complete(self, kind: CacheKind, key: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to something that was published before."""
-        _write_tensors(self.home / kind / key / name, tensors)
-
-    @contextmanager
-    def _new_folder(self, folder: Path) -> Iterator[Path]:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-        try:
-            yield aside
-            aside.chmod(0o755)
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        files.write_tensors(self.home / kind / key / name, tensors)
 
 
 def _ends(run_id: str, name: str) -> bool:
@@ -311,42 +500,3 @@ def _ends_with_newline(file: BinaryIO) -> bool:
 def _append(file: BinaryIO, line: str) -> None:
     file.write(line.encode() + b"\n")
     file.flush()
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"run {file.parent.name!r} has no {file.name}; list the runs with: runs") from None
-    except ValueError as error:
-        raise RunError(f"{file.name} of {file.parent.name!r} is not JSON ({error}); the run cannot be read") from None
-    if not isinstance(values, dict):
-        raise RunError(f"{file.name} of {file.parent.name!r} holds no object; the run cannot be read")
-    return values
-
-
-def _dump(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False)
-
-
-def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file  # imports PyTorch, which pages must not wait for
-
-    with _aside(file) as path:
-        save_file(tensors, path)
-
-
-def _write(file: Path, text: str) -> None:
-    with _aside(file) as path:
-        path.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _aside(file: Path) -> Iterator[Path]:
-    """A path beside `file` that takes its place once it is written."""
-    path = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        yield path
-        path.replace(file)
-    finally:
-        path.unlink(missing_ok=True)

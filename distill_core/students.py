@@ -47,13 +47,15 @@ def train_students(job: Job, teaching: Teaching) -> Students:
             baseline, outcome.accuracy = _train_baseline(job, teaching, training.seed, job.context)
         seconds["baseline"] = outcome.seconds
     teacher = teacher_logits = None
+    job.context.control.keeps = True
     with job.context.stage("distil", student.step_count(teaching.texts, training)) as outcome:
         if job.config.objective.mode == "joint":
             model, teacher, teacher_logits, outcome.accuracy = _distil_jointly(job, teaching)
         else:
             model, outcome.accuracy = _distil(job, teaching, training.seed, job.context)
     seconds["distil"] = outcome.seconds
-    repeats = _repeat(job, teaching, seconds) if training.seeds > 1 else ()
+    stopped = job.context.control.stopped is not None
+    repeats = _repeat(job, teaching, seconds) if training.seeds > 1 and not stopped else ()
     return Students(model, baseline, seconds, teacher, teacher_logits, repeats)
 
 
@@ -118,7 +120,12 @@ def _distil_jointly(job: Job, teaching: Teaching) -> tuple[nn.Module, Teacher, S
         seed=seed,
         context=job.context,
     )
-    logits = SampleLogits.of([(part, logits_of(teacher.model, part, job.context)) for part in (train, val, test)])
+    logits = SampleLogits.of(
+        [
+            (part, logits_of(teacher.model, part, job.context, name=f"joint-{index}"))
+            for index, part in enumerate((train, val, test))
+        ]
+    )
     return model, teacher, logits, score.accuracy
 
 
@@ -136,6 +143,8 @@ def _repeat(job: Job, teaching: Teaching, seconds: dict[str, float]) -> tuple[tu
                 done += alone
             model, _ = _distil(job, teaching, seed, _repeating(job.context, "student", seed, done))
             done += each
+            if job.context.control.stopped is not None:
+                break
             pairs.append((model, baseline))
     seconds["repeat"] = outcome.seconds
     return tuple(pairs)
@@ -151,4 +160,4 @@ def _repeating(context: Context, role: str, seed: int, done: int) -> Context:
             event = replace(event, stage="repeat", role=role, seed=seed)
         context.emit(event)
 
-    return replace(context, emit=emit)
+    return replace(context, emit=emit, checkpoints=context.checkpoints.within(f"seed-{seed}"))

@@ -17,6 +17,9 @@ from distill_core.events import History
 from distill_core.executor import Executor, executor_of
 from distill_core.store import Store
 from pages._draft import draft_from, forget_data
+from pages._identity import is_local as is_local
+from pages._identity import may_manage as may_manage
+from pages._identity import owner as owner
 from pages._looks import named
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core.config import RunConfig
+from distill_core.control import Control
 from distill_core.events import Event, History, StageFinished, StageStarted
 from distill_core.presets import load
 from distill_core.store import Store
@@ -84,7 +85,7 @@ def run(store: Store, config: RunConfig, check: Callable[[], None] = lambda: Non
     from distill_core import pipeline
 
     run_id, events = store.create_run(config, state="running"), list[Event]()
-    result = pipeline.run(run_id, store, events.append, check)
+    result = pipeline.run(run_id, store, events.append, Control(heed=check))
     store.update_status(run_id, status="finished")
     return Finished(run_id, config, result, events)
 

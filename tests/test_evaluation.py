@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill_core import device, evaluation
 from distill_core.config import RunConfig
+from distill_core.control import Control
 from distill_core.data.batches import SampleLogits
 from distill_core.errors import Cancelled
 from distill_core.evaluation import Candidate, evaluate
@@ -132,7 +133,9 @@ def test_evaluation_can_be_stopped_between_models(job: Job, monkeypatch: pytest.
         raise Cancelled
 
     given = candidate(job, "teacher", 0)
-    stopping = Job(job.run_id, job.store, job.config, job.data, Context(job.context.compute, print, check))
+    stopping = Job(
+        job.run_id, job.store, job.config, job.data, Context(job.context.compute, print, Control(heed=check))
+    )
     monkeypatch.setattr(evaluation, "_answers", None)
     with pytest.raises(Cancelled):
         evaluate(stopping, [given])

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill_core.config import ModelConfig
+from distill_core.control import Control
 from distill_core.data.batches import Batch, EncodedDataset, EncodedTexts
 from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, Pace, StageFinished, StageStarted, Step
@@ -156,7 +157,7 @@ def test_each_epoch_draws_a_new_order(context: Context) -> None:
 def test_check_is_called_before_each_batch(context: Context) -> None:
     calls: list[int] = []
     lesson = Lesson(context)
-    lesson.context = replace(context, check=lambda: calls.append(len(lesson.weights_at_step)))
+    lesson.context = replace(context, control=Control(heed=lambda: calls.append(len(lesson.weights_at_step))))
     lesson.run()
     assert calls == list(range(12))
 
@@ -166,7 +167,7 @@ def test_cancelled_ends_training_before_the_next_step(context: Context) -> None:
         if len(lesson.weights_at_step) == 5:
             raise Cancelled
 
-    lesson = Lesson(replace(context, check=check))
+    lesson = Lesson(replace(context, control=Control(heed=check)))
     with pytest.raises(Cancelled):
         lesson.run()
     assert len(lesson.weights_at_step) == 5
@@ -373,7 +374,7 @@ def test_at_most_ten_step_events_go_out_in_a_second(
     def check() -> None:
         clock.now += duration
 
-    Lesson(replace(context, emit=emit, check=check, pace=Pace()), epochs=1, steps=400).run()
+    Lesson(replace(context, emit=emit, control=Control(heed=check), pace=Pace()), epochs=1, steps=400).run()
     busiest = max(sum(1 for other in times if start <= other < start + 1.0) for start in times)
     assert busiest <= 10
     assert len(times) >= min(400, 400 * duration / (0.1 + duration))
@@ -523,7 +524,7 @@ def test_logits_of_calls_back_once_a_batch(
 
     check = call if asked == "check" else context.check
     tick = call if asked == "tick" else (lambda texts: None)
-    logits_of(model, encoded.val, replace(context, check=check), tick=tick)
+    logits_of(model, encoded.val, replace(context, control=Control(heed=check)), tick=tick)
     assert len(calls) == 4
     if asked == "tick":
         assert sum(calls) == len(encoded.val)

@@ -17,6 +17,7 @@ from distill_core.analysis.metrics import accuracy, fidelity
 from distill_core.analysis.predict import Predictor
 from distill_core.analysis.verdict import verdict
 from distill_core.config import Divergence, RunConfig
+from distill_core.control import Control
 from distill_core.data import sources
 from distill_core.errors import Cancelled, ConfigError, DataError
 from distill_core.events import Epoch, Event, Pace, RunStarted, Step, stages_of
@@ -372,7 +373,7 @@ def test_a_run_whose_file_goes_while_it_learns_still_ends_with_a_result(store: S
         if "finetune" in stages_begun(events):
             file.unlink(missing_ok=True)
 
-    result = pipeline.run(run_id, store, events.append, check)
+    result = pipeline.run(run_id, store, events.append, Control(heed=check))
     assert not file.exists()
     assert all(result[role]["latency_ms"] > 0 for role in ROLES)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distill_core.analysis.metrics import fidelity
 from distill_core.config import Divergence, ObjectiveConfig, RunConfig, StudentConfig, TeacherConfig, TrainingConfig
+from distill_core.control import Control
 from distill_core.data.batches import Batch, EncodedDataset, EncodedTexts, SampleLogits, shuffled_batches
 from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, Step
@@ -270,7 +271,7 @@ def test_cancelled_ends_the_stage_unfinished(
         if any(isinstance(event, Step) for event in reported):
             raise Cancelled
 
-    hurried = replace(context, check=check)
+    hurried = replace(context, control=Control(heed=check))
     with pytest.raises(Cancelled):
         distilled(encoded, taught, hurried, ObjectiveConfig()) if heard else alone(encoded, hurried)
     assert [type(event) for event in reported] == [Step]

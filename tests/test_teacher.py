@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distill_core.config import FROZEN_PASSES, DataConfig, TeacherConfig
+from distill_core.control import Control
 from distill_core.data.batches import EncodedDataset, EncodedTexts, SampleLogits, encode
 from distill_core.data.sources import Dataset, Split
 from distill_core.data.vocabulary import PAD_ID
@@ -216,7 +217,7 @@ def test_analysis_can_be_cancelled(encoded: EncodedDataset, context: Context) ->
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        pretrained(encoded, replace(context, check=check), ANALYSED)
+        pretrained(encoded, replace(context, control=Control(heed=check)), ANALYSED)
 
 
 def test_pretrain_is_left_out_where_texts_have_one_word(context: Context, reported: list[Event]) -> None:
@@ -486,7 +487,9 @@ def test_finetune_head_can_be_cancelled(bert: Encoded, context: Context, reporte
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        finetune_head(bert.model, bert.train, bert.val, FROZEN, seed=0, context=replace(context, check=check))
+        finetune_head(
+            bert.model, bert.train, bert.val, FROZEN, seed=0, context=replace(context, control=Control(heed=check))
+        )
     assert [type(event) for event in reported] == [StageStarted]
 
 
@@ -528,5 +531,5 @@ def test_every_stage_can_be_cancelled(
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        stage(start(encoded), encoded, replace(context, check=check))
+        stage(start(encoded), encoded, replace(context, control=Control(heed=check)))
     assert [type(event) for event in reported] == [StageStarted]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distill_core import device, teachers
 from distill_core.config import RunConfig
+from distill_core.control import Control
 from distill_core.data.batches import EncodedTexts
 from distill_core.errors import Cancelled
 from distill_core.events import Event, Pace, StageStarted
@@ -235,7 +236,7 @@ def test_turning_many_texts_into_word_pieces_can_be_stopped(
         if calls == 2:
             raise Cancelled
 
-    stopping = replace(job, context=replace(job.context, check=check))
+    stopping = replace(job, context=replace(job.context, control=Control(heed=check)))
     assert teachers.encoded_texts(teacher, job, TEXTS) == teacher.encode_all(TEXTS), "chunks change nothing"
     with pytest.raises(Cancelled):
         teachers.encoded_texts(teacher, stopping, TEXTS)

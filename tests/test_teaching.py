@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distill_core import device, keys, teachers
 from distill_core.config import DataConfig, RunConfig
+from distill_core.control import Control
 from distill_core.data.augment import altered
 from distill_core.data.batches import EncodedTexts
 from distill_core.data.profile import Profile
@@ -180,7 +181,7 @@ def test_a_teacher_is_kept_although_its_run_was_stopped_before_it_had_answered(s
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        prepare_teaching(replace(job, context=replace(job.context, check=check)))
+        prepare_teaching(replace(job, context=replace(job.context, control=Control(heed=check))))
     job, teaching, events = taught(store, config)
     assert stages_found(events) == ["finetune"]
     assert stages_begun(events) == ["cache"]

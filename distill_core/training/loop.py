@@ -1,21 +1,28 @@
-"""The one training loop: an optimizer, a loss, an epoch hook; it keeps the weights of the best epoch."""
+"""The one training loop: an optimizer, a loss, an epoch hook; it keeps the weights of the best epoch.
+
+It can be paused, taken step by step, stopped with what it has reached, and goes on exactly from its last checkpoint.
+"""
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from distill_core.data.batches import Batch, EncodedTexts, sorted_batches
+from distill_core.control import Control, Stopped
+from distill_core.data.batches import Batch, EncodedTexts, batch_count, sorted_batches
 from distill_core.device import Compute
+from distill_core.errors import Interrupted
 from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted, Step
+from distill_core.training.checkpoint import Checkpoints, NoCheckpoints, Training
 
 EVALUATION_BATCH = 256
 GRADIENT_NORM = 5.0
@@ -30,17 +37,23 @@ class Context:
 
     compute: Compute
     emit: Emit
-    check: Callable[[], None] = lambda: None
-    """Raises `Cancelled` once somebody asked the run to stop; called before each batch."""
+    control: Control = field(default_factory=Control)
     pace: Pace = field(default_factory=Pace)
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+
+    def check(self) -> None:
+        """Waits while the run is paused; raises what ends it."""
+        self.control.check()
 
     @contextmanager
     def stage(self, name: str, steps: int) -> Iterator[StageOutcome]:
-        """Reports the start, end and duration of a stage."""
+        """Reports the start, end and duration of a stage, pauses not counted."""
         self.emit(StageStarted(name, steps))
-        outcome, start = StageOutcome(), time.perf_counter()
+        start = self.control.clock()
+        outcome, before = StageOutcome(), self.checkpoints.begin(name, start)
         yield outcome
-        outcome.seconds = time.perf_counter() - start
+        outcome.seconds = before + self.control.clock() - start
+        self.checkpoints.finish(outcome.seconds)
         self.emit(StageFinished(name, outcome.seconds, outcome.accuracy))
 
 
@@ -56,7 +69,8 @@ class StageOutcome:
 class Terms:
     """Losses of one batch as scalars: what is minimised, and the parts worth watching.
 
-    `labelled` counts the texts whose mean `ce` is, where a batch may hold others that have no label.
+    `labelled` counts the texts whose mean `ce` is, where a batch may hold others that have no label. The logits,
+    `[B, C]`, are there for those who look at a single batch.
     """
 
     loss: Tensor
@@ -64,6 +78,12 @@ class Terms:
     kl: Tensor | None = None
     teacher_ce: Tensor | None = None
     labelled: Tensor | None = None
+    student_BC: Tensor | None = None
+    teacher_BC: Tensor | None = None
+
+
+Explain = Callable[[Batch, Terms, Terms], Mapping[str, Any]]
+"""Says what a batch did, from its losses before and after the update, in a form that JSON can hold."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,7 @@ def fit(
     warmup: float = 0.0,
     average: bool = False,
     first_step: int = 0,
+    explain: Explain | None = None,
 ) -> Score:
     """Trains `model` in place and leaves it, in evaluation mode, with the weights of its best epoch.
 
@@ -104,48 +125,142 @@ def fit(
         warmup: part of all steps in which the learning rates rise from 0 first.
         average: measure and keep an exponential running average of the weights in place of the last ones.
         first_step: steps of the stage that were done before.
+        explain: says what a batch did, for people who take the training batch by batch.
 
     Returns:
         The best epoch's score.
 
     Raises:
-        Cancelled: from `context.check`.
+        Cancelled, Interrupted: from `context.control`.
     """
-    generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     total = epochs * steps_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total, warmup))
-    averaged = AveragedModel(model, multi_avg_fn=_average) if average else None
-    meter, step, spoke = _Meter(), 0, False
-    best: Score | None = None
-    best_weights: dict[str, Tensor] = {}
-    for epoch in range(1, epochs + 1):
-        model.train()
-        for batch in batches(generator):
-            context.check()
-            terms = loss(batch.to(context.compute.device), step / total)
-            optimizer.zero_grad()
-            terms.loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-            optimizer.step()
-            if averaged is not None:
-                averaged.update_parameters(model)
-            step += 1
-            meter.add(terms, len(batch))
-            # A training shorter than the pace still says something at its end.
-            if context.pace.due() or (step == total and not spoke):
-                context.emit(meter.read(stage, first_step + step, float(schedule.get_last_lr()[0])))
-                spoke = True
-            schedule.step()
-        model.eval()
-        with _weights_of(averaged, model):
-            reached = score()
-            context.emit(Epoch(stage, epoch, "val", reached.accuracy, reached.ce, reached.teacher_accuracy))
-            if best is None or reached.value > best.value:
-                best, best_weights = reached, copy.deepcopy(model.state_dict())
-    assert best is not None
-    model.load_state_dict(best_weights)
-    return best
+    training = Training(
+        model,
+        optimizer,
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total, warmup)),
+        torch.Generator().manual_seed(seed),
+        AveragedModel(model, multi_avg_fn=_average) if average else None,
+    )
+    saved = context.checkpoints.load(stage)
+    if saved is not None:
+        training.restore(*saved)
+    lesson, at = _Lesson(stage, training, loss, explain, total, first_step, context), training.at
+    try:
+        while not at.done:
+            lesson.teach_epoch(batches)
+            _keep_best(training, score, stage, context)
+            lesson.end_epoch(epochs)
+    except Interrupted:
+        lesson.save()
+        raise
+    if at.step < total:
+        context.control.stopped = Stopped(stage, first_step + at.step, first_step + total)
+    assert training.best is not None
+    model.load_state_dict(training.best_weights)
+    model.eval()
+    return Score(**training.best)
+
+
+def _keep_best(training: Training, score: Callable[[], Score], stage: str, context: Context) -> None:
+    """Measures the model as it stands and keeps its weights if no epoch was better."""
+    training.model.eval()
+    with _weights_of(training.averaged, training.model):
+        reached = score()
+        context.emit(Epoch(stage, training.at.epoch, "val", reached.accuracy, reached.ce, reached.teacher_accuracy))
+        if training.best is None or reached.value > training.best["value"]:
+            training.best, training.best_weights = asdict(reached), copy.deepcopy(training.model.state_dict())
+
+
+@dataclass
+class _Lesson:
+    """The batches of a training, one after the other."""
+
+    stage: str
+    training: Training
+    loss: Callable[[Batch, float], Terms]
+    explain: Explain | None
+    total: int
+    first_step: int
+    context: Context
+    spoke: bool = False
+
+    def __post_init__(self) -> None:
+        self.meter = _Meter(self.training.at.examples)
+
+    def teach_epoch(self, batches: Callable[[torch.Generator], Iterator[Batch]]) -> None:
+        """Takes the batches that are left of the epoch, or those until somebody stops the training."""
+        at, training, control = self.training.at, self.training, self.context.control
+        training.order_state = training.order.get_state()
+        training.model.train()
+        for batch in islice(batches(training.order), at.batch, None):
+            control.begin_batch(before_pause=self.save)
+            if control.stopping:
+                return
+            self._take(batch.to(self.context.compute.device))
+            if self.context.checkpoints.due():
+                self.save()
+
+    def end_epoch(self, epochs: int) -> None:
+        """Goes on to the next epoch of so many, unless the training is over or somebody wants it to be."""
+        at, control = self.training.at, self.context.control
+        at.epoch, at.batch, self.training.order_state = at.epoch + 1, 0, self.training.order.get_state()
+        at.done = at.epoch > epochs or control.stopping
+        self.save()
+        control.end_epoch()
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        self.training.at.examples = self.meter.examples
+        self.context.checkpoints.save(self.stage, self.training.tensors(), self.training.facts())
+
+    def _take(self, batch: Batch) -> None:
+        training, at = self.training, self.training.at
+        randomness = _randomness() if self.explain is not None and self.context.control.shows else None
+        done = at.step / self.total
+        terms = self.loss(batch, done)
+        training.optimizer.zero_grad()
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(training.model.parameters(), GRADIENT_NORM)
+        training.optimizer.step()
+        if training.averaged is not None:
+            training.averaged.update_parameters(training.model)
+        at.step += 1
+        at.batch += 1
+        self.meter.add(terms, len(batch))
+        rate = float(training.schedule.get_last_lr()[0])
+        # A training shorter than the pace still says something at its end.
+        if self.context.pace.due() or randomness is not None or (at.step == self.total and not self.spoke):
+            self.context.emit(self.meter.read(self.stage, self.first_step + at.step, rate))
+            self.spoke = True
+        if randomness is not None and self.explain is not None:
+            with torch.no_grad(), _with(randomness):
+                after = self.loss(batch, done)
+            said = self.explain(batch, terms, after)
+            self.context.control.show({"stage": self.stage, "step": self.first_step + at.step, "lr": rate, **said})
+        training.schedule.step()
+
+
+def _randomness() -> list[Tensor]:
+    """The random states that dropout draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+
+@contextmanager
+def _with(randomness: list[Tensor]) -> Iterator[None]:
+    """Draws the same numbers again, then goes on as if nothing had been drawn."""
+    own = _randomness()
+    _set_randomness(randomness)
+    try:
+        yield
+    finally:
+        _set_randomness(own)
+
+
+def _set_randomness(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state)
 
 
 @torch.no_grad()
@@ -177,16 +292,16 @@ def _weights_of(averaged: AveragedModel | None, model: nn.Module) -> Iterator[No
 class _Meter:
     """Adds up losses on the device and reads them only when an event goes out; each text counts the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, examples: int = 0) -> None:
         self._terms: list[Terms] = []
         self._sizes: list[int] = []
-        self._examples = 0
+        self.examples = examples
 
     def add(self, terms: Terms, examples: int) -> None:
         kl, teacher_ce = (None if part is None else part.detach() for part in (terms.kl, terms.teacher_ce))
         self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce, terms.labelled))
         self._sizes.append(examples)
-        self._examples += examples
+        self.examples += examples
 
     def read(self, stage: str, step: int, lr: float) -> Step:
         terms, self._terms = self._terms, []
@@ -199,7 +314,7 @@ class _Meter:
         return Step(
             stage,
             step,
-            self._examples,
+            self.examples,
             ce=_mean([term.ce for term in terms], labelled),
             kl=_mean([term.kl for term in terms], sizes),
             loss=_mean([term.loss for term in terms], sizes),
@@ -215,15 +330,21 @@ def _mean(values: Sequence[Tensor | None], texts: Tensor) -> float | None:
 
 
 def logits_of(
-    model: nn.Module, texts: EncodedTexts, context: Context, *, tick: Callable[[int], None] = lambda texts: None
+    model: nn.Module,
+    texts: EncodedTexts,
+    context: Context,
+    *,
+    tick: Callable[[int], None] = lambda texts: None,
+    name: str | None = None,
 ) -> Tensor:
     """Logits `[N, C]` of all texts, in their order, without dropout; float32 on the CPU.
 
     Args:
         tick: called after each batch with its number of texts.
+        name: keeps a checkpoint under this name, for a reading that takes long.
     """
     model.eval()
-    return outputs_of(model, texts, context, tick=tick)
+    return outputs_of(model, texts, context, tick=tick, name=name)
 
 
 def outputs_of(
@@ -232,15 +353,27 @@ def outputs_of(
     context: Context,
     *,
     tick: Callable[[int], None] = lambda texts: None,
+    name: str | None = None,
 ) -> Tensor:
-    """What a function of token ids and lengths makes of all texts, a row each, in their order; float32 on the CPU."""
-    order, parts = [], []
-    for rows, batch in sorted_batches(texts, EVALUATION_BATCH):
-        context.check()
-        moved = batch.to(context.compute.device)
-        with torch.inference_mode(), context.compute.autocast():
-            parts.append(function(moved.tokens_BT, moved.lengths_B).float().cpu())
+    """What a function of token ids and lengths makes of all texts, a row each, in their order; float32 on the CPU.
+
+    Args:
+        name: keeps a checkpoint under this name, for a reading that takes long.
+    """
+    order, parts = [], list[Tensor]()
+    saved = context.checkpoints.load(name) if name else None
+    if saved is not None:
+        parts.append(saved[0]["rows"])
+    known = saved[1]["batches"] if saved is not None else 0
+    for index, (rows, batch) in enumerate(sorted_batches(texts, EVALUATION_BATCH)):
         order.append(rows)
+        if index >= known:
+            context.check()
+            moved = batch.to(context.compute.device)
+            with torch.inference_mode(), context.compute.autocast():
+                parts.append(function(moved.tokens_BT, moved.lengths_B).float().cpu())
+            if name and (context.checkpoints.due() or index + 1 == batch_count(texts, EVALUATION_BATCH)):
+                context.checkpoints.save(name, {"rows": torch.cat(parts)}, {"batches": index + 1})
         tick(len(rows))
     gathered = torch.cat(parts)
     rows_N = torch.empty_like(gathered)

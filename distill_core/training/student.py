@@ -11,6 +11,7 @@ from distill_core.config import ObjectiveConfig, TrainingConfig
 from distill_core.data.batches import NO_LABEL, Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
 from distill_core.training.loop import Context, Score, Terms, fit, validation_score
 from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
+from distill_core.training.slow_motion import explained
 
 
 def step_count(texts: EncodedTexts, training: TrainingConfig) -> int:
@@ -24,8 +25,9 @@ def train_baseline(
     """Trains the student on the labels alone; returns the best epoch's score."""
 
     def loss(batch: Batch, done: float) -> Terms:
-        ce = cross_entropy(_answer(model, batch, context), batch.labels_B)
-        return Terms(ce, ce)
+        student_BC = _answer(model, batch, context)
+        ce = cross_entropy(student_BC, batch.labels_B)
+        return Terms(ce, ce, student_BC=student_BC)
 
     return _train("baseline", model, train, val, training, loss=loss, seed=seed, context=context)
 
@@ -52,7 +54,7 @@ def distil(
         teacher_BC = teacher_logits.of_ids(batch.ids_B.cpu()).to(context.compute.device)
         return _terms(_answer(model, batch, context), teacher_BC, batch, objective, done)
 
-    return _train(stage, model, texts, val, training, loss=loss, seed=seed, context=context)
+    return _train(stage, model, texts, val, training, loss=loss, seed=seed, context=context, objective=objective)
 
 
 def distil_jointly(
@@ -102,6 +104,7 @@ def distil_jointly(
         context=context,
         score=score,
         optimizer=torch.optim.Adam(groups),
+        objective=objective,
     )
 
 
@@ -132,7 +135,8 @@ def _terms(
         teacher_ce=teacher_ce,
         teacher_ce_weight=objective.teacher_ce_weight,
     )
-    return Terms(total, ce, distance, teacher_ce, (batch.labels_B != NO_LABEL).sum())
+    labelled = (batch.labels_B != NO_LABEL).sum()
+    return Terms(total, ce, distance, teacher_ce, labelled, student_BC, teacher_BC)
 
 
 def _train(
@@ -147,6 +151,7 @@ def _train(
     context: Context,
     score: Callable[[], Score] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    objective: ObjectiveConfig | None = None,
 ) -> Score:
     return fit(
         stage,
@@ -160,4 +165,5 @@ def _train(
         seed=seed,
         context=context,
         average=training.average_weights,
+        explain=explained(objective),
     )

@@ -210,7 +210,12 @@ def finetune_head(
     model.eval()
     with context.stage("finetune", reading + epochs * steps) as outcome:
         tick = _Ticker("finetune", context)
-        pooled = SampleLogits.of([(part, outputs_of(model.pool, part, context, tick=tick)) for part in texts])
+        pooled = SampleLogits.of(
+            [
+                (part, outputs_of(model.pool, part, context, tick=tick, name=f"pooled-{index}"))
+                for index, part in enumerate(texts)
+            ]
+        )
         head = model.output
 
         def features(batch_ids: Tensor) -> Tensor:
@@ -251,7 +256,12 @@ def cache_logits(
     steps = sum(batch_count(texts, EVALUATION_BATCH) for texts in parts)
     with context.stage(stage, steps) as outcome:
         tick = _Ticker(stage, context)
-        logits = SampleLogits.of([(texts, logits_of(model, texts, context, tick=tick)) for texts in parts])
+        logits = SampleLogits.of(
+            [
+                (texts, logits_of(model, texts, context, tick=tick, name=f"{stage}-{part}"))
+                for part, texts in enumerate(parts)
+            ]
+        )
     return logits, outcome.seconds
 
 
@@ -259,7 +269,7 @@ def read_words(model: TransformerClassifier, words: EncodedTexts, context: Conte
     """What an encoder makes of each word read by itself, `[V, W]`, in the order of the words."""
     model.eval()
     with context.stage("words", batch_count(words, EVALUATION_BATCH)):
-        return outputs_of(model.pool, words, context, tick=_Ticker("words", context))
+        return outputs_of(model.pool, words, context, tick=_Ticker("words", context), name="words")
 
 
 class _Ticker:

@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all: written aside, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_core.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def aside(file: Path) -> Iterator[Path]:
+    """A path beside `file` that takes its place once it is written; nothing is left of it where that fails."""
+    path = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        yield path
+        flush(path)
+        path.replace(file)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that takes its place under its name once it is filled."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        yield path
+        path.chmod(0o755)
+        path.rename(folder)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Has the disk hold what was written, so that a rename never puts an empty file in place of a full one."""
+    with path.open("rb") as stream, suppress(OSError):  # some file systems cannot, and a full one says so on write
+        os.fsync(stream.fileno())
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file."""
+    with aside(file) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object."""
+    write_text(file, dump(values))
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
+    """Writes a safetensors file; `facts` are texts that go with the tensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file  # imports PyTorch, which pages must not wait for
+
+    with aside(file) as path:
+        try:
+            save_file(tensors, path, None if facts is None else dict(facts))
+        except SafetensorError as error:
+            if "os error 28" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from None
+            raise
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """JSON for people to read."""
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def load_json(file: Path) -> dict[str, Any]:
+    """Reads a JSON object of a run. Raises RunError."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"run {file.parent.name!r} has no {file.name}; list the runs with: runs") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{file.name} of {file.parent.name!r} is not JSON ({error}); the run cannot be read") from None
+    except OSError as error:
+        raise RunError(f"{file.name} of {file.parent.name!r} cannot be opened ({error}); check the disk") from None
+    if not isinstance(values, dict):
+        raise RunError(f"{file.name} of {file.parent.name!r} holds no object; the run cannot be read")
+    return values
