@@ -32,15 +32,16 @@ def setting_titles() -> dict[str, str]:
 
 def differing_settings(configs: Sequence[RunConfig]) -> dict[str, list[Any]]:
     """The settings that are not the same in all runs, each with its value in each run, by name."""
-    flat = [_flat(config) for config in configs]
+    settings = [flat(config) for config in configs]
     return {
-        path: [values[path] for values in flat]
-        for path in (flat[0] if flat else ())
-        if any(values[path] != flat[0][path] for values in flat)
+        path: [values[path] for values in settings]
+        for path in (settings[0] if settings else ())
+        if any(values[path] != settings[0][path] for values in settings)
     }
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
+def flat(config: RunConfig) -> dict[str, Any]:
+    """All settings of a run, by name as in `teacher.size`."""
     sections = config.model_dump(mode="json").items()
     return {f"{section}.{name}": value for section, fields in sections for name, value in fields.items()}
 

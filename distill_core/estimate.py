@@ -197,7 +197,7 @@ def remaining(history: History, expected: Mapping[str, float]) -> tuple[float, f
     """
     done = {stage: history.progress[stage].seconds or 0.0 for stage in expected if _is_done(history, stage)}
     planned = sum(expected[stage] for stage in done)
-    pace = sum(done.values()) / planned if planned > 0 else 1.0
+    pace = sum(seconds for stage, seconds in done.items() if expected[stage] > 0) / planned if planned > 0 else 1.0
     spent, left = sum(done.values()), 0.0
     for stage, seconds in expected.items():
         if stage in done:

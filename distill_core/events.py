@@ -283,6 +283,14 @@ class History:
                 self._latest = when
             self.read += 1
 
+    def copy(self) -> History:
+        """The same as it stands now, which further events do not change."""
+        progress = {
+            name: dataclasses.replace(stage, curve=list(stage.curve), epochs=list(stage.epochs))
+            for name, stage in self.progress.items()
+        }
+        return dataclasses.replace(self, progress=progress, warnings=list(self.warnings))
+
     def _take(self, when: float, event: Event) -> None:
         match event:
             case RunStarted():

@@ -63,16 +63,16 @@ def write_json(file: Path, values: Mapping[str, Any]) -> None:
 
 def write_tensors(file: Path, tensors: dict[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file; `facts` are texts that go with the tensors."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file  # imports PyTorch, which pages must not wait for
 
     with aside(file) as path:
-        try:
-            save_file(tensors, path, None if facts is None else dict(facts))
-        except SafetensorError as error:
-            if "os error 28" in str(error):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from None
-            raise
+        save_file(tensors, path, None if facts is None else dict(facts))
+
+
+def says_full(error: BaseException) -> bool:
+    """Whether an error says that the disk, or a person's share of it, is full; safetensors has errors of its own."""
+    code = getattr(error, "errno", None)
+    return code in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def dump(values: Mapping[str, Any]) -> str:

@@ -173,19 +173,16 @@ def check_room(store: Store, limits: Limits) -> None:
     """Raises LimitError where no further run may start: see `shortage`."""
     lacking = shortage(room(store, limits))
     if lacking is not None:
-        raise LimitError(lacking)
+        remedy = f"free some on the page Storage, or with: storage --clean trash; home_gigabytes stands in {FILE}"
+        raise LimitError(f"{lacking}; {remedy}")
 
 
 def shortage(room: Room) -> str | None:
     """What is wrong where the home folder is over its limit, or its disk nearly full; None where all is well."""
-    remedy = "free some on the page Storage, or with: storage --clean trash"
     if room.free is not None and room.free < DISK_BYTES:
-        return f"free disk space must be at least {amount(DISK_BYTES)}, got {amount(room.free)}; {remedy}"
+        return f"free disk space must be at least {amount(DISK_BYTES)}, got {amount(room.free)}"
     if room.limit is not None and room.used > room.limit:
-        return (
-            f"the home folder must take at most home_gigabytes={room.limit / 1e9:g}, got {room.used / 1e9:.3g}; "
-            f"{remedy}, or raise the limit in {FILE}"
-        )
+        return f"the home folder must take at most home_gigabytes={room.limit / 1e9:g}, got {room.used / 1e9:.3g}"
     return None
 
 

@@ -144,6 +144,18 @@ class Store:
                 path.write_bytes(content)
         return file
 
+    def write_draft(self, owner: str, draft: Mapping[str, Any]) -> None:
+        """Keeps the settings that somebody's browser shows."""
+        (self.home / "drafts").mkdir(parents=True, exist_ok=True)
+        files.write_json(self.home / "drafts" / f"{owner}.json", draft)
+
+    def draft(self, owner: str) -> dict[str, Any]:
+        """The settings that somebody's browser showed last; nothing where none can be read."""
+        try:
+            return files.load_json(self.home / "drafts" / f"{owner}.json")
+        except RunError:
+            return {}
+
     # Runs
 
     def create_run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from distill_core import limits
+from distill_core import files, limits
 from distill_core.control import Control
 from distill_core.errors import Cancelled, DistillError, Interrupted
 from distill_core.events import (
@@ -70,8 +69,8 @@ def _end_by(error: BaseException) -> RunEnd:
             return RunCancelled()
         case Interrupted():
             return RunInterrupted(str(error))
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return RunInterrupted(f"The disk is full ({error.strerror}). Make room, then resume the run.")
+        case _ if files.says_full(error):
+            return RunInterrupted("The disk is full. Make room, on the page Storage or elsewhere; then resume the run.")
         case DistillError():
             return RunFailed(str(error))
         case _:

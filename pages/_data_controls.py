@@ -58,6 +58,7 @@ def _choose_file() -> None:
         type=FILE_TYPES,
         help="A csv, tsv or jsonl file with a column of texts and a column of labels. With columns teacher_LABEL, "
         "one a label, it can also be the teacher. It stays on this machine.",
+        max_upload_size=_session.allowed().upload_megabytes,
         key=_draft.key_of("upload"),
     )
     names: dict[str, str] = st.session_state.setdefault("upload.names", {})

@@ -76,10 +76,35 @@ def reset(section: str, names: Iterable[str]) -> None:
         st.session_state.pop(key_of(f"{section}.{name}"), None)
 
 
+def changed_settings() -> dict[str, Any]:
+    """The fields that the controls show at other values than their defaults, by path."""
+    defaults: dict[str, dict[str, Any]] = RunConfig().model_dump(mode="json")
+    return {
+        f"{section}.{name}": value
+        for section, fields in _drafted_values().items()
+        for name, value in fields.items()
+        if value != defaults[section][name]
+    }
+
+
+def draft_settings(settings: dict[str, Any]) -> None:
+    """Puts fields, by path, into the controls, and all others to their defaults; unknown ones are left out."""
+    values: dict[str, dict[str, Any]] = RunConfig().model_dump(mode="json")
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        if name in values.get(section, {}):
+            values[section][name] = value
+    _put(values)
+
+
 def draft_from(config: RunConfig) -> None:
     """Puts a configuration into the controls."""
+    _put(config.model_dump(mode="json"))
+
+
+def _put(values: dict[str, dict[str, Any]]) -> None:
     _draft().clear()
-    for section, fields in config.model_dump(mode="json").items():
+    for section, fields in values.items():
         reset(section, fields)
         for name, value in fields.items():
             draft(section, name, value)

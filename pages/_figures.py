@@ -25,6 +25,12 @@ CHART_CONFIG = {"displaylogo": False, "showSendToCloud": False}
 LOSS_STAGES = ("pretrain", "finetune", "assistant", "baseline", "distil")
 """Stages that have a loss to draw."""
 DISTANCE_WORDS = {"jensen_shannon": "JS", "logit_mse": "MSE"}
+DISTANCE_HELP = {
+    "kl_teacher_student": "KL divergence of the teacher from the student",
+    "kl_student_teacher": "KL divergence of the student from the teacher",
+    "jensen_shannon": "Jensen–Shannon divergence of both",
+    "logit_mse": "Squared difference of the logits",
+}
 
 
 def loss_title(stage: str, config: RunConfig) -> str:
@@ -38,7 +44,7 @@ def loss_title(stage: str, config: RunConfig) -> str:
         return alone[stage]
     objective, joint = config.objective, stage == "distil" and config.objective.mode == "joint"
     learner = "Both learning" if joint else {"assistant": "Assistant", "distil": "Student"}[stage]
-    parts = [_labels_title(objective, joint), f"β·{_distance_word(objective)}" if objective.beta else ""]
+    parts = [_labels_title(objective, joint), f"β·{distance_word(objective)}" if objective.beta else ""]
     return f"{learner}: {', '.join(filter(None, parts))} and total"
 
 
@@ -52,7 +58,8 @@ def _labels_title(objective: ObjectiveConfig, joint: bool) -> str:
     return "CE of the teacher" if teacher else "CE of the student" if student else ""
 
 
-def _distance_word(objective: ObjectiveConfig) -> str:
+def distance_word(objective: ObjectiveConfig) -> str:
+    """The distance between student and teacher in a few letters."""
     return DISTANCE_WORDS.get(objective.divergence, "KL")
 
 
@@ -113,7 +120,7 @@ def _parts_of(progress: StageProgress, config: RunConfig) -> list[_Part]:
         else:
             labels = [sum(part.values[place] or 0.0 for part in parts) for place in range(len(curve))]
             values = [(step.loss or 0.0) - own for step, own in zip(curve, labels, strict=True)]
-        parts.append(_Part(f"β{squared}·{_distance_word(objective)}", values, KL, "dot"))
+        parts.append(_Part(f"β{squared}·{distance_word(objective)}", values, KL, "dot"))
     return parts
 
 

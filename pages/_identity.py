@@ -73,6 +73,18 @@ def offers_sign_in() -> bool:
     return st.user.get("is_logged_in") is not None
 
 
+def sign_in_button() -> None:
+    """Signing in and out, where this lab has been given an identity provider."""
+    if not offers_sign_in():
+        return
+    with st.sidebar:
+        if signed_in():
+            st.caption(f"Signed in as {st.user.get('name') or st.user.get('email')}")
+            st.button("Sign out", on_click=st.logout, key="identity.out")
+        else:
+            st.button("Sign in", on_click=st.login, key="identity.in", help="Then your runs are yours on any browser.")
+
+
 def _token() -> str:
     token: str | None = st.session_state.get("owner.token")
     if token is None:

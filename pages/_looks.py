@@ -42,9 +42,11 @@ STAGE_HELP = {
 STATUS_WORDS = {
     "queued": "Waiting",
     "running": "Running",
+    "paused": "Paused",
+    "interrupted": "Interrupted",
     "finished": "Finished",
     "failed": "Failed",
-    "cancelled": "Cancelled",
+    "cancelled": "Discarded",
 }
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from distill_core import keys, openmp
+from distill_core import keys, limits, openmp
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
 from distill_core.events import History
 from distill_core.executor import Executor, executor_of
-from distill_core.store import Store
-from pages._draft import draft_from, forget_data
+from distill_core.limits import Limits
+from distill_core.presets import load
+from distill_core.store import AT_WORK, Store
+from pages import _watching
+from pages._draft import changed_settings, draft_from, draft_settings, forget_data
 from pages._identity import is_local as is_local
 from pages._identity import may_manage as may_manage
 from pages._identity import owner as owner
-from pages._looks import named
+from pages._looks import named as named_fields
 
 
 def enter_by_router(page: str) -> None:
@@ -38,6 +42,11 @@ def enter_by_router(page: str) -> None:
 def store() -> Store:
     """The home folder that the lab works on."""
     return Store()
+
+
+def allowed() -> Limits:
+    """What this lab allows. Raises ConfigError."""
+    return limits.load(store().home)
 
 
 def executor() -> Executor:
@@ -94,16 +103,18 @@ def profile_of(config: RunConfig) -> Profile | None:
 
 def keep_run_in_address() -> None:
     """Page switches wipe the address; this puts the run back, or takes it over from a fresh address."""
+    fresh = "begun" not in st.session_state
+    st.session_state["begun"] = True
     if "run" in st.session_state:
         st.query_params["run"] = st.session_state["run"]
     elif "run" in st.query_params:
         try:
-            run_id = store().find_run(st.query_params["run"])
-            st.session_state["run"] = run_id
-            draft_from(store().config(run_id))
+            st.session_state["run"] = store().find_run(st.query_params["run"])
         except DistillError as error:
             del st.query_params["run"]
-            st.warning(f"The address names a run that cannot be opened: {named(error)}")
+            st.warning(f"The address names a run that cannot be opened: {named_fields(error)}")
+    if fresh:
+        _open_draft()
 
 
 def choose_run(run_id: str) -> None:
@@ -113,12 +124,20 @@ def choose_run(run_id: str) -> None:
 
 
 def chosen_run() -> str | None:
-    """The run that all pages show: the one chosen, else the latest; None while there is none."""
+    """The run that all pages show: the one chosen, else the latest that can be read; None while there is none."""
     known = store().run_ids()
     chosen = st.session_state.get("run")
     if chosen in known:
         return str(chosen)
-    return known[-1] if known else None
+    return next((run_id for run_id in reversed(known) if _state(run_id) is not None and _has_config(run_id)), None)
+
+
+def _has_config(run_id: str) -> bool:
+    try:
+        store().config(run_id)
+    except DistillError:
+        return False
+    return True
 
 
 def finished_runs() -> list[str]:
@@ -128,7 +147,7 @@ def finished_runs() -> list[str]:
 
 def is_open(run_id: str) -> bool:
     """Whether a run waits or works."""
-    return _state(run_id) in ("queued", "running")
+    return _state(run_id) in {"queued", *AT_WORK}
 
 
 def _state(run_id: str) -> str | None:
@@ -138,23 +157,44 @@ def _state(run_id: str) -> str | None:
         return None
 
 
-# What a run has reported
-
-
-@dataclass
-class _Reading:
-    """How far this browser session has read a run's events."""
-
-    run_id: str
-    offset: int = 0
-    history: History = field(default_factory=History)
-
-
 def history_of(run_id: str) -> History:
-    """All that a run has reported; only what is new is read."""
-    reading = st.session_state.get("reading")
-    if not isinstance(reading, _Reading) or reading.run_id != run_id:
-        reading = st.session_state["reading"] = _Reading(run_id)
-    events, reading.offset = store().read_events(run_id, reading.offset)
-    reading.history.feed(events)
-    return reading.history
+    """All that a run has reported."""
+    return _watching.view(store(), run_id).history
+
+
+# Settings that outlive a refresh
+
+
+def keep_draft() -> None:
+    """Keeps the settings that the controls show, for this browser to find them again after a refresh."""
+    kept = {"settings": changed_settings(), "run": st.session_state.get("run")}
+    if kept != st.session_state.get("draft.kept"):
+        store().write_draft(owner(), kept)
+        st.session_state["draft.kept"] = kept
+
+
+def link() -> str:
+    """The query of an address that opens the chosen run and the same settings elsewhere."""
+    run = st.session_state.get("run")
+    settings = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in changed_settings().items()
+    }
+    return urlencode({**({"run": run} if run else {}), **settings})
+
+
+def _open_draft() -> None:
+    """The settings of a session that has just begun: those in the address, else those kept, else those of the run."""
+    named = {name: st.query_params[name] for name in list(st.query_params) if "." in name}
+    for name in named:
+        del st.query_params[name]
+    kept = store().draft(owner())
+    run = st.session_state.get("run")
+    try:
+        if named:
+            draft_from(load(settings=[f"{name}={value}" for name, value in named.items()]))
+        elif kept.get("run") == run and kept.get("settings"):
+            draft_settings(kept["settings"])
+        elif run is not None:
+            draft_from(store().config(run))
+    except DistillError as error:
+        st.warning(f"The settings cannot be opened, so these are others: {named_fields(error)}")

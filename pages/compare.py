@@ -79,7 +79,7 @@ def ask(examples: dict[str, str]) -> str:
         key="compare.text",
         placeholder="Type a text",
         height=100,
-        max_chars=200_000,
+        max_chars=_session.allowed().text_characters,
     )
     with st.container(horizontal=True):
         st.button("Compare", type="primary", key="compare.ask", help="Ask both models about the text above.")

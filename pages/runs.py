@@ -1,33 +1,45 @@
-"""Runs: everything that was trained; open one to see its charts again."""
+"""Runs: everything that was trained; find, name and compare runs, open one again, delete it, or hand it on."""
 
 from __future__ import annotations
 
-import html
-import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
-from distill_core.analysis.verdict import verdict
-from distill_core.data.sources import describe
-from distill_core.errors import DistillError
-from distill_core.store import short
-from pages import _draft, _evaluation, _figures, _looks, _session
+from distill_core import comparison
+from pages import _comparison, _looks, _run_rows, _session
+from pages._run_actions import (
+    CHOSEN,
+    SHOWN,
+    TABLE,
+    choose,
+    chosen,
+    delete_button,
+    file_names,
+    import_archive,
+    offer_undo,
+    plain,
+)
+from pages._run_details import POLL_SECONDS, details, draw
+from pages._run_rows import Row
 
-POLL_SECONDS = 2.0
+MOST = 8  # runs that can be compared at once; a string here would be shown on the page
 COLUMNS = {
-    name: st.column_config.NumberColumn(format="%.1f %%", help=words)
+    name: st.column_config.NumberColumn(format="%.1f", help=words)
     for name, words in {
         "Teacher %": "Accuracy on test",
         "Student %": "Accuracy on test; the mean where there are several seeds",
+        "±": "Standard deviation of the student's accuracy over the seeds, in points",
         "Alone %": "The same student without its teacher; the mean where there are several seeds",
         "Kept %": "The student's accuracy as a part of its teacher's",
     }.items()
 } | {
+    "Run": st.column_config.TextColumn(pinned=True, width=150),
+    "Started": st.column_config.DatetimeColumn(format="DD MMM HH:mm"),
     "β": st.column_config.NumberColumn(format="%g"),
     "T": st.column_config.NumberColumn(format="%g", help="Temperature"),
+    "Tags": st.column_config.ListColumn(),
 }
 
 
@@ -38,133 +50,187 @@ def nothing_yet() -> None:
         st.switch_page("pages/train.py")
 
 
-def table(run_ids: list[str]) -> str | None:
-    """All runs, latest first; returns the one that was clicked."""
-    frame = pd.DataFrame([_row(run_id) for run_id in run_ids])
-    event = st.dataframe(
-        frame,
+# The table, and what is chosen in it
+
+
+def table() -> None:
+    """All runs that fit the search, latest first. Clicks count for the lines that the person saw."""
+    before = chosen()
+    _take_clicks()
+    rows = _run_rows.rows(_session.store())
+    search = st.session_state.get("runs.search") or ""
+    found = [row for row in rows if row.fits(search, file_names())]
+    known = {row.run_id for row in rows}
+    st.session_state[CHOSEN] = [run_id for run_id in chosen() if run_id in known]
+    _put_clicks([row.run_id for row in found])
+    st.dataframe(
+        pd.DataFrame([row.cells(file_names()) for row in found], columns=list(_run_rows.COLUMNS)),
         hide_index=True,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="multi-row",
         column_config=COLUMNS,
-        key="runs.table",
+        placeholder="",
+        height="auto" if len(found) <= 8 else 330,
+        key=TABLE,
     )
-    rows = event["selection"]["rows"]
-    return run_ids[rows[0]] if rows and rows[0] < len(run_ids) else None
+    _say_what_is_hidden(len(rows), found)
+    if chosen() != before or st.session_state.get("runs.busy") != any(not row.over for row in rows):
+        st.session_state["runs.busy"] = any(not row.over for row in rows)
+        st.rerun()
 
 
-def _row(run_id: str) -> dict[str, Any]:
-    try:
-        return _readable_row(run_id)
-    except DistillError:
-        return {"Run": short(run_id), "Status": "Unreadable"}
+def _take_clicks() -> None:
+    shown, state = st.session_state.get(SHOWN, []), st.session_state.get(TABLE)
+    if state is not None and shown:
+        clicked = [shown[place] for place in state["selection"]["rows"] if place < len(shown)]
+        kept = [run_id for run_id in chosen() if run_id not in shown or run_id in clicked]
+        st.session_state[CHOSEN] = kept + [run_id for run_id in clicked if run_id not in kept]
 
 
-def _readable_row(run_id: str) -> dict[str, Any]:
-    status, config = _session.store().status(run_id), _session.store().config(run_id)
-    result = _session.store().result(run_id)
-    return {
-        "Run": short(run_id),
-        "Status": _looks.STATUS_WORDS[status.status],
-        "Started": time.strftime("%d %b %H:%M", time.localtime(status.created)),
-        "Data": describe(config.data).title,
-        "Models": _looks.models(config),
-        "β": config.objective.beta,
-        "T": config.objective.temperature,
-        "Epochs": config.training.epochs,
-        "Teacher %": _percent(result, "teacher"),
-        "Student %": _percent(result, "student"),
-        "Alone %": _percent(result, "baseline"),
-        "Kept %": 100 * result["retention"] if result and result["retention"] else None,
-    }
+def _put_clicks(run_ids: list[str]) -> None:
+    """Ticks the chosen runs again where their lines have moved."""
+    if st.session_state.get(SHOWN) != run_ids or TABLE not in st.session_state:
+        places = [place for place, run_id in enumerate(run_ids) if run_id in chosen()]
+        st.session_state[TABLE] = {"selection": {"rows": places, "columns": [], "cells": []}}
+        st.session_state[SHOWN] = run_ids
 
 
-def _percent(result: Mapping[str, Any] | None, role: str) -> float | None:
-    """A model's test accuracy, the mean of those of all seeds where there are several."""
-    if result is None or not result[role]:
-        return None
-    spread = (result.get("seeds") or {}).get(role)
-    return 100 * float(spread["mean"] if spread else result[role]["test_accuracy"])
+def _say_what_is_hidden(total: int, found: Sequence[Row]) -> None:
+    hidden = set(chosen()) - {row.run_id for row in found}
+    if len(found) < total or chosen():
+        words = [f"{len(found)} of {total} runs"] if len(found) < total else []
+        words += [f"{len(chosen())} chosen"] if chosen() else []
+        words += [f"{len(hidden)} of them hidden by the search"] if hidden else []
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(" · ".join(words), width="content")
+            if chosen():
+                st.button("Choose none", type="tertiary", key="runs.none", on_click=choose, args=([],))
 
 
-def details(run_id: str) -> None:
-    """One run's charts, verdict and settings."""
-    store = _session.store()
-    status, config, result = store.status(run_id), store.config(run_id), store.result(run_id)
-    history = _session.history_of(run_id)
-    _looks.title(f"Run {short(run_id)}", _looks.place(history))
-    _looks.stage_line(history, history.stages, status.over)
-    if result is not None:
-        for sentence in verdict(result):
-            st.html(f'<p class="lab-verdict">{html.escape(sentence)}</p>')
-    elif status.error:
-        st.error(f"This run failed: {_looks.named(status.error)}")
-    _actions(run_id, finished=result is not None)
-    _charts(run_id)
-    with st.expander("Settings"):
-        rows = [
-            {"Setting": f"{section}.{name}", "Value": "" if value is None else str(value)}
-            for section, fields in config.model_dump(mode="json").items()
-            for name, value in fields.items()
-        ]
-        st.dataframe(pd.DataFrame(rows), hide_index=True)
-    if result is not None:
-        with st.expander("All figures"):
-            _evaluation.show(result, "runs")
+# Several runs
 
 
-def _actions(run_id: str, *, finished: bool) -> None:
+def compare(rows: Sequence[Row]) -> None:
+    """Two to eight runs beside one another."""
+    readable = [row for row in rows if row.config is not None]
+    _looks.title("Comparison", f"{len(readable)} runs")
     with st.container(horizontal=True):
-        if st.button("Compare on your own text", disabled=not finished, key="runs.compare"):
-            _session.choose_run(run_id)
-            st.switch_page("pages/compare.py")
-        if st.button("Use these settings", key="runs.reuse", help="Puts this run's settings into Train."):
-            _draft.draft_from(_session.store().config(run_id))
-            _session.choose_run(run_id)
-            st.switch_page("pages/train.py")
-
-
-def _charts(run_id: str) -> None:
-    history, config = _session.history_of(run_id), _session.store().config(run_id)
-    drawn = [stage for stage in _figures.LOSS_STAGES if stage in history.progress and history.progress[stage].curve]
-    if not drawn:
-        st.caption("This run has no curves: it ended before its first step.")
+        delete_button(rows)
+    if len(readable) < len(rows):
+        st.caption(f"{len(rows) - len(readable)} cannot be read and is left out.")
+    if len(readable) < 2:
         return
-    stage = st.segmented_control(
-        "Loss of",
-        drawn,
-        default=drawn[-1],
-        required=True,
-        format_func=_looks.STAGE_WORDS.__getitem__,
-        key="runs.stage",
-    )
+    live = any(not row.over for row in readable)
+    st.fragment(_curves, run_every=POLL_SECONDS if live else None, key="runs.curves")([row.run_id for row in readable])
+    _results(readable)
+    _differences(readable)
+
+
+def _curves(run_ids: Sequence[str]) -> None:
+    store = _session.store()
+    rows = [row for row in (_run_rows.row(store, run_id) for run_id in run_ids) if row.config is not None]
+    configs = [row.config for row in rows if row.config is not None]
+    looks = _comparison.looks(run_ids, st.session_state.get("runs.looks"))
+    st.session_state["runs.looks"] = looks
+    called, drawn = _comparison.names(rows), [looks[row.run_id] for row in rows]
+    histories = [_run_rows.history(store, row.run_id) for row in rows]
+    live = any(not row.over for row in rows)
+    st.html(_comparison.key(called, drawn))
     left, right = st.columns(2)
     with left:
-        st.markdown(f"**{_figures.loss_title(stage, config)}**")
-        st.plotly_chart(
-            _figures.loss_figure(history, config, stage, _looks.ink()), key="runs.loss", config=_figures.CHART_CONFIG
+        title = "Students: accuracy on validation texts"
+        st.markdown(f"**{title}**")
+        st.space("medium")
+        draw("accuracies", title, _comparison.accuracy_figure(called, drawn, histories), live=live)
+    with right:
+        st.markdown("**Students: loss while they learn**")
+        what = st.segmented_control(
+            "Loss",
+            list(_comparison.LOSSES),
+            default="Total",
+            required=True,
+            label_visibility="collapsed",
+            key="runs.what",
+        )
+        figure = _comparison.loss_figure(what, called, drawn, histories, configs)
+        draw("losses", f"Students: {what}", figure, live=live)
+        if what != "CE" and _comparison.unlike_distances(configs):
+            st.caption("These runs measure the distance to the teacher differently: compare shapes, not heights.")
+
+
+def _results(rows: Sequence[Row]) -> None:
+    figures = comparison.figures([row.result for row in rows])
+    if not figures:
+        st.caption("None of these runs has a result yet.")
+        return
+    called = _comparison.names(rows)
+    places = {row.run_id: place for place, row in enumerate(rows)}
+    st.markdown("#### Results")
+    reference = st.selectbox(
+        "Differences to",
+        list(places),
+        format_func=lambda run_id: called[places[run_id]] if run_id in places else run_id,
+        help="The run from which the others are measured; for accuracies in points.",
+        width=320,
+        key="runs.reference",
+    )
+    frame = _comparison.results_table(called, figures, places.get(reference, 0))
+    st.dataframe(frame, height="content", alt="Results of the runs, with differences")
+    st.caption(
+        "Measured on test texts, the mean where there are several seeds. In brackets the difference to "
+        f"{plain(called[places.get(reference, 0)])}, for accuracies in points; {_comparison.BEST} is the best of "
+        "these. What is smaller than the margin (±) may be chance."
+    )
+
+
+def _differences(rows: Sequence[Row]) -> None:
+    st.markdown("#### Settings that differ")
+    frame = _comparison.settings_table(
+        _comparison.names(rows), [row.config for row in rows if row.config is not None], file_names()
+    )
+    if frame.empty:
+        st.caption("None: all settings of these runs are the same.")
+    else:
+        st.dataframe(frame, height="content", alt="Settings that differ between the runs")
+
+
+def overview(rows: Sequence[Row]) -> None:
+    """The search, the table, and below it what is chosen."""
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    with left:
+        st.text_input(
+            "Search",
+            placeholder="Search by name, tag, data set, model or status",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            key="runs.search",
+            persist_state="session",
         )
     with right:
-        st.markdown("**Accuracy on validation texts**")
-        st.plotly_chart(_figures.accuracy_figure(history, config), key="runs.accuracy", config=_figures.CHART_CONFIG)
-
-
-def overview() -> None:
-    """The table, and below it the run that was clicked."""
-    run_ids = list(reversed(_session.store().run_ids()))
-    clicked = table(run_ids)
-    if clicked is not None:
-        _session.choose_run(clicked)
-        details(clicked)
+        import_archive()
+    offer_undo()
+    if "runs.problem" in st.session_state:
+        st.error(_looks.named(st.session_state.pop("runs.problem")))
+    if not rows:
+        nothing_yet()
+        return
+    busy = st.session_state["runs.busy"] = any(not row.over for row in rows)
+    st.fragment(table, run_every=POLL_SECONDS if busy else None, key="runs.live")()
+    by_id = {row.run_id: row for row in rows}
+    picked = [by_id[run_id] for run_id in chosen() if run_id in by_id]
+    if not picked:
+        st.caption("Choose a run by the box at its left to see its charts again, or several to compare them.")
+    elif len(picked) == 1:
+        if picked[0].config is not None:
+            _session.choose_run(picked[0].run_id)
+        details(picked[0])
+    elif len(picked) <= MOST:
+        compare(picked)
     else:
-        st.caption("Choose a run by the box at its left to see its charts again.")
+        st.info(f"Up to {MOST} runs can be compared; {len(picked)} are chosen. Take some boxes off.")
+        delete_button(picked)
 
 
 _session.enter_by_router("pages/runs.py")
 _looks.title("Runs")
-known = _session.store().run_ids()
-if not known:
-    nothing_yet()
-else:
-    busy = any(_session.is_open(run_id) for run_id in known)
-    st.fragment(overview, run_every=POLL_SECONDS if busy else None, key="runs.live")()
+overview(_run_rows.rows(_session.store()))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import streamlit as st
 
 from distill_core import estimate
-from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
@@ -21,11 +19,10 @@ from distill_core.models.sizes import (
     student_model,
     teacher_parameters,
 )
-from distill_core.store import Status
-from pages import _controls, _data_controls, _draft, _evaluation, _figures, _looks, _session
-from pages._live_chart import live_chart
+from pages import _controls, _data_controls, _draft, _looks, _run_view, _session
+from pages._copy_link import copy_link
+from pages._phone import close_sidebar
 
-POLL_SECONDS = 0.5
 TEACHERS = {"lstm": "LSTM", "pretrained": "Pre-trained", "file": "File"}
 STUDENTS = {"lstm": "LSTM", "gru": "GRU", "textcnn": "CNN", "bag": "Bag"}
 TASKS = {"language_model": "the next word", "lsa": "words of the same texts"}
@@ -194,9 +191,23 @@ def _start(profile: Profile | None, usable: bool) -> bool:
         "Start", type="primary", width="stretch", icon=":material/play_arrow:", key="train.start", disabled=not ready
     )
     if pressed and config is not None:
-        _session.choose_run(_session.executor().submit(config))
-        st.rerun()
+        _submit(config)
+    if ready:
+        copy_link(_session.link(), key="train.link")
+    _session.keep_draft()
     return ready
+
+
+def _submit(config: RunConfig) -> None:
+    """Starts a run of this person, unless the lab's limits forbid it."""
+    try:
+        run_id = _session.executor().submit(config, _session.owner())
+    except DistillError as error:
+        _looks.show_error(error)
+        return
+    _session.choose_run(run_id)
+    st.session_state["train.started"] = run_id
+    st.rerun()
 
 
 def _outlook(config: RunConfig, profile: Profile | None) -> str:
@@ -228,117 +239,9 @@ def welcome(ready: bool) -> None:
         first = st.button(
             "Start the first run", type="primary", icon=":material/play_arrow:", key="train.first", disabled=not ready
         )
+        st.caption("The choices in the sidebar decide what is trained.")
         if first:
-            _session.choose_run(_session.executor().submit(_draft.drafted_config()))
-            st.rerun()
-        st.caption("The choices in the sidebar decide what is trained. These are good ones to begin with.")
-
-
-def watch(status: Status) -> None:
-    """One run: how far it is, its charts and, once it is over, how it ended."""
-    run_id = status.run_id
-    history = _session.history_of(run_id)
-    config = _session.store().config(run_id)
-    _looks.title("Teach a small model", _looks.run_note(status, history))
-    _looks.stage_line(history, history.stages or stages_of(config), status.over)
-    progress_row(status, history, config)
-    charts(run_id, history, config, live=not status.over)
-    if status.over:
-        outcome(status)
-    for warning in history.warnings:
-        st.warning(_looks.named(warning), icon=":material/info:")
-
-
-def watch_live(run_id: str) -> None:
-    """The fragment that polls a run that is not over; the page itself draws the end, whose buttons stay."""
-    status = _session.store().status(run_id)
-    if status.over:
-        st.rerun()
-    watch(status)
-
-
-def progress_row(status: Status, history: History, config: RunConfig) -> None:
-    """How far the run is, and the way out."""
-    if status.over:
-        words, took = _looks.STATUS_WORDS[status.status], (status.ended or 0.0) - (status.started or status.created)
-        st.progress(1.0 if status.status == "finished" else 0.0, text=f"{words} after {_looks.duration(took)}")
-        return
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    with left:
-        if status.status == "queued":
-            position = _session.executor().position(status.run_id)
-            ahead = (position or 1) - 1
-            st.progress(0.0, text=f"Waiting: {ahead} ahead of this run" if ahead else "Starting")
-        else:
-            done, remaining = _progress(history, config)
-            st.progress(done, text=f"{100 * done:.0f} % · {_looks.duration(remaining)} left")
-    with right:
-        stopping = st.session_state.get("train.stopping") == status.run_id
-        if st.button(
-            "Stopping…" if stopping else "Cancel",
-            disabled=stopping,
-            width="stretch",
-            key="train.cancel",
-            help="Stops this run at its next batch. What it has shown so far stays, but no student is kept.",
-        ):
-            st.session_state["train.stopping"] = status.run_id
-            _session.executor().cancel(status.run_id)
-            st.rerun(scope="fragment")
-
-
-def _progress(history: History, config: RunConfig) -> tuple[float, float]:
-    """The part of the run's time that is over, 0 to 1, and the seconds that are left."""
-    try:
-        profile = _session.known_profile(config)
-    except DistillError:  # its file may be gone; the run has read it
-        profile = None
-    expected = estimate.seconds_by_stage(config, profile, _session.store())
-    return estimate.remaining(history, expected)
-
-
-def charts(run_id: str, history: History, config: RunConfig, *, live: bool) -> None:
-    """Loss at the left, accuracy at the right."""
-    stage = _shown_stage(history, config)
-    left, right = st.columns(2)
-    loss, accuracy = (
-        _figures.loss_figure(history, config, stage, _looks.ink()),
-        _figures.accuracy_figure(history, config),
-    )
-    for column, name, figure, heading in (
-        (left, "loss", loss, _figures.loss_title(stage, config)),
-        (right, "accuracy", accuracy, "Accuracy on validation texts"),
-    ):
-        with column:
-            st.markdown(f"**{heading}**")
-            if live:
-                live_chart(figure, key=f"train.{name}.{run_id}.{stage}", label=heading)
-            else:
-                st.plotly_chart(figure, key=f"train.done.{name}", config=_figures.CHART_CONFIG)
-
-
-def _shown_stage(history: History, config: RunConfig) -> str:
-    """The latest stage that has a loss to show."""
-    began = [stage for stage in _figures.LOSS_STAGES if stage in history.progress]
-    drawn = [stage for stage in began if not history.progress[stage].cached]
-    return drawn[-1] if drawn else next(stage for stage in stages_of(config) if stage in _figures.LOSS_STAGES)
-
-
-def outcome(status: Status) -> None:
-    """The verdict of a finished run; why another ended."""
-    result = _session.store().result(status.run_id)
-    if status.status == "finished" and result is not None:
-        for sentence in verdict(result):
-            st.html(f'<p class="lab-verdict">{html.escape(sentence)}</p>')
-        alone = _session.store().config(status.run_id).teacher.kind == "file"
-        asked = "Ask the student about" if alone else "Compare teacher and student on"
-        if st.button(f"{asked} your own text", type="primary", key="train.compare"):
-            st.switch_page("pages/compare.py")
-        with st.expander("All figures"):
-            _evaluation.show(result, "train")
-    elif status.status == "cancelled":
-        st.info("This run was cancelled. Start another one in the sidebar; a teacher that was ready stays ready.")
-    else:
-        st.error(f"This run failed: {_looks.named(status.error or 'it left no message')}")
+            _submit(_draft.drafted_config())
 
 
 _session.enter_by_router("pages/train.py")
@@ -347,7 +250,7 @@ with st.sidebar:
 shown = _session.chosen_run()
 if shown is None:
     welcome(startable)
-elif (status := _session.store().status(shown)).over:
-    watch(status)
 else:
-    st.fragment(watch_live, run_every=POLL_SECONDS, key="train.live")(shown)
+    if st.session_state.get("train.started") == shown:
+        close_sidebar(shown)
+    _run_view.show(shown)

@@ -19,9 +19,12 @@ from distill_core.events import (
     Event,
     History,
     Pace,
+    Paused,
+    Resumed,
     RunCancelled,
     RunFailed,
     RunFinished,
+    RunInterrupted,
     RunStarted,
     StageFinished,
     StageStarted,
@@ -44,6 +47,9 @@ NAMES = {
     RunFinished: "run_finished",
     RunFailed: "run_failed",
     RunCancelled: "run_cancelled",
+    Paused: "paused",
+    Resumed: "resumed",
+    RunInterrupted: "run_interrupted",
 }
 finite = st.floats(allow_nan=False)
 values_by_type: dict[str, st.SearchStrategy[Any]] = {

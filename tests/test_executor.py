@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from distill_core import presets
+from distill_core import presets, steering
 from distill_core.config import RunConfig
-from distill_core.events import RunCancelled, RunFailed, Step
+from distill_core.errors import LimitError, RunError
+from distill_core.events import RunCancelled, RunInterrupted, Step
 from distill_core.executor import Executor, executor_of
 from distill_core.presets import load
 from distill_core.store import Status, Store
@@ -38,9 +42,9 @@ def store(tmp_path: Path) -> Store:
 def executor(store: Store) -> Iterator[Executor]:
     started = Executor(store)
     yield started
-    for run_id in store.run_ids():
-        started.cancel(run_id)
-    wait(lambda: all(store.status(run_id).over for run_id in store.run_ids()))
+    for status in store.open_runs():
+        started.cancel(status.run_id)
+    wait(lambda: not store.open_runs())
     started.close()
 
 
@@ -57,7 +61,8 @@ def long_run(**changes: int) -> RunConfig:
 
 
 def has_steps(store: Store, run_id: str) -> bool:
-    return any(isinstance(event, Step) for _, event in store.read_events(run_id)[0])
+    """Whether a model of the run has begun to learn."""
+    return any(isinstance(event, Step) and event.loss is not None for _, event in store.read_events(run_id)[0])
 
 
 def wait_for_steps(store: Store, run_id: str) -> Status:
@@ -113,18 +118,121 @@ def test_cancelling_a_waiting_run_leaves_the_others(executor: Executor, store: S
     assert store.status(first).status == "running"
 
 
-def test_a_killed_worker_is_reported_and_the_next_run_starts(executor: Executor, store: Store) -> None:
+def test_a_killed_worker_leaves_an_interrupted_run_and_the_next_one_starts(executor: Executor, store: Store) -> None:
     first, second = executor.submit(long_run()), executor.submit(long_run(seed=1))
     pid = wait_for_steps(store, first).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait(lambda: store.status(first).over)
+    wait(lambda: is_recorded(store, first))
     status = store.status(first)
-    assert status.status == "failed"
-    assert status.error is not None
-    assert "-9" in status.error
-    assert isinstance(store.read_events(first)[0][-1][1], RunFailed)
+    assert status.status == "interrupted"
+    assert "-9" in (status.error or "")
     wait_for_steps(store, second)
+
+
+def is_recorded(store: Store, run_id: str) -> bool:
+    """Whether the run's own events say that it was interrupted."""
+    return any(isinstance(event, RunInterrupted) for _, event in store.read_events(run_id)[0])
+
+
+def test_an_interrupted_run_that_is_resumed_waits_behind_the_others_and_finishes(
+    executor: Executor, store: Store
+) -> None:
+    first = executor.submit(load("tiny", settings=["training.epochs=30"]))
+    pid = wait_for_steps(store, first).pid
+    assert pid is not None
+    second = executor.submit(long_run(seed=1))
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: store.status(second).status == "running")
+    executor.resume(first)
+    assert (store.status(first).status, executor.position(first)) == ("queued", 1)
+    executor.cancel(second)
+    wait(lambda: store.status(first).final)
+    assert store.status(first).status == "finished"
+    assert store.result(first) is not None
+
+
+def test_only_an_interrupted_run_can_be_resumed(executor: Executor, store: Store) -> None:
+    run_id = executor.submit(long_run())
+    with pytest.raises(RunError, match=f"run must be interrupted to be resumed, got '{run_id}' which is"):
+        executor.resume(run_id)
+
+
+def test_a_worker_asked_by_the_system_to_end_leaves_a_run_that_can_be_resumed(executor: Executor, store: Store) -> None:
+    run_id = executor.submit(long_run())
+    pid = wait_for_steps(store, run_id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    wait(lambda: store.status(run_id).over)
+    assert store.status(run_id).status == "interrupted"
+    assert list((store.run_folder(run_id) / "checkpoint").glob("*.safetensors"))
+
+
+def test_a_dead_process_whose_id_another_one_has_is_not_taken_for_the_worker(store: Store) -> None:
+    run_id = store.create_run(load("tiny"), state="running")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        store.update_status(run_id, pid=stranger.pid)
+        executor = Executor(store)
+        wait(lambda: is_recorded(store, run_id))
+        executor.cancel(run_id)
+        executor.close()
+        assert stranger.poll() is None
+        assert stranger.stdin is not None
+        stranger.stdin.close()
+    assert store.status(run_id).status == "cancelled"
+
+
+def test_runs_work_side_by_side_where_there_are_several_workers(store: Store) -> None:
+    store.home.mkdir(parents=True)
+    (store.home / "limits.json").write_text('{"workers": 2}')
+    executor = Executor(store)
+    runs = [executor.submit(long_run(seed=seed)) for seed in range(3)]
+    wait(lambda: [store.status(run_id).status for run_id in runs] == ["running", "running", "queued"])
+    executor.cancel(runs[0])
+    wait(lambda: store.status(runs[2]).status == "running")
+    assert store.status(runs[1]).status == "running"
+    for run_id in runs:
+        executor.cancel(run_id)
+    wait(lambda: all(store.status(run_id).over for run_id in runs))
+    executor.close()
+
+
+def test_first_come_is_first_served_though_the_clock_was_set_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    first = store.create_run(load("tiny"))
+    monkeypatch.setattr("distill_core.store.time", SimpleNamespace(time=lambda: now - 86_400, **CLOCKS))
+    second = store.create_run(load("tiny", settings=["training.seed=1"]))
+    assert second < first
+    assert [status.run_id for status in store.open_runs()] == [first, second]
+
+
+CLOCKS = {"strftime": time.strftime, "gmtime": time.gmtime, "perf_counter": time.perf_counter}
+
+
+def test_nobody_can_queue_more_runs_than_the_lab_allows(executor: Executor, store: Store) -> None:
+    (store.home / "limits.json").write_text('{"queued_per_owner": 2}')
+    runs = [executor.submit(long_run(seed=seed), owner="anna") for seed in range(2)]
+    with pytest.raises(LimitError, match="queued_per_owner must not exceed 2, got 3 runs of yours"):
+        executor.submit(long_run(seed=2), owner="anna")
+    assert executor.submit(long_run(seed=3), owner="ben") not in runs
+    executor.cancel(runs[1])
+    assert store.status(executor.submit(long_run(seed=4), owner="anna")).owner == "anna"
+
+
+def test_a_run_paused_for_long_makes_way_for_those_who_wait(executor: Executor, store: Store) -> None:
+    (store.home / "limits.json").write_text('{"pause_minutes": 0.01}')
+    first = executor.submit(long_run())
+    wait_for_steps(store, first)
+    steering.ask(store, first, "pause")
+    wait(lambda: store.status(first).status == "paused")
+    time.sleep(1.5)
+    assert store.status(first).status == "paused", "nobody waits yet"
+    second = executor.submit(long_run(seed=1))
+    wait_for_steps(store, second)
+    assert store.status(first).status == "interrupted"
+    assert "while others waited" in (store.status(first).error or "")
 
 
 def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, store: Store) -> None:
@@ -165,12 +273,22 @@ def test_two_executors_on_one_home_start_a_run_once(store: Store) -> None:
 
 def test_a_run_whose_process_is_gone_is_reported_at_the_next_start(store: Store) -> None:
     run_id = store.create_run(load("tiny"), state="running")
-    store.update_status(run_id, started=time.time() - 60, pid=os.getpid())
     executor = Executor(store)
-    wait(lambda: store.status(run_id).over)
+    wait(lambda: is_recorded(store, run_id))
     executor.close()
-    assert store.status(run_id).status == "failed"
+    assert store.status(run_id).status == "interrupted"
     assert "gone" in (store.status(run_id).error or "")
+
+
+def test_broken_folders_and_limits_do_not_keep_others_from_running(executor: Executor, store: Store) -> None:
+    for name, content in (("torn", '{"run_id": '), ("empty", ""), ("list", "[]")):
+        folder = store.home / "runs" / f"20200101-000000-{name}"
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text(content)
+    (store.home / "runs" / "a file").write_text("")
+    run_id = executor.submit(load("tiny"))
+    wait(lambda: store.status(run_id).over)
+    assert store.status(run_id).status == "finished"
 
 
 def test_a_process_has_one_executor_a_home(store: Store) -> None:

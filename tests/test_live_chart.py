@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages import _live_chart
 from pages._live_chart import MAX_POINTS, live_chart, thinned
@@ -24,39 +23,41 @@ def spec_of(points: int, lines: int = 1, **trace: Any) -> dict[str, Any]:
     return {"data": data, "layout": {"height": 300, "xaxis": {"title": {"text": "step"}}}}
 
 
-def sent(figure: Any, **options: Any) -> dict[str, Any]:
-    """The message of a chart on a page, and the height that the page keeps free for it."""
-
-    def page(figure: Any, options: dict[str, Any]) -> None:
-        from pages._live_chart import live_chart
-
-        live_chart(figure, key="chart", label="Loss", **options)
-
-    app = AppTest.from_function(page, kwargs={"figure": figure, "options": options}).run()
-    assert not app.exception
-    proto = app.main.children[0].proto
-    return json.loads(proto.bytes)
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What Streamlit's component is called with, call by call."""
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(_live_chart, "_mount", lambda **given: calls.append(given))
+    return calls
 
 
-def test_a_figure_and_its_dictionary_send_the_same() -> None:
-    spec = spec_of(5)
+def sent(figure: Any, calls: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+    """The message of a chart."""
+    live_chart(figure, key="chart", label="Loss", **options)
+    return json.loads(calls[-1]["data"])
+
+
+def test_a_figure_and_its_dictionary_send_the_same(mounted: list[dict[str, Any]]) -> None:
+    spec = spec_of(5, type="scatter")
     figure = go.Figure(spec)
-    assert sent(figure)["spec"] == sent(spec)["spec"] == spec
+    assert sent(figure, mounted)["spec"] == sent(spec, mounted)["spec"] == spec
     assert figure.layout.template is not None
 
 
-def test_options_label_and_height_reach_the_browser() -> None:
-    told = sent(spec_of(3), smooth=True, log=True)
+def test_options_label_and_height_reach_the_browser(mounted: list[dict[str, Any]]) -> None:
+    told = sent(spec_of(3), mounted, smooth=True, log=True)
+    assert mounted[-1]["key"] == "chart"
+    assert mounted[-1]["height"] == 300
     assert (told["label"], told["height"], told["smooth"], told["log"]) == ("Loss", 300, True, True)
-    told = sent({"data": [], "layout": {}})
+    told = sent({"data": [], "layout": {}}, mounted)
     assert (told["height"], told["smooth"], told["log"]) == (_live_chart.HEIGHT, False, False)
 
 
-def test_the_given_dictionary_is_left_as_it_was() -> None:
+def test_the_given_dictionary_is_left_as_it_was(mounted: list[dict[str, Any]]) -> None:
     spec = spec_of(2500, lines=2)
     spec["layout"]["template"] = {"layout": {"font": {"size": 40}}}
     before = copy.deepcopy(spec)
-    assert "template" not in sent(spec)["spec"]["layout"]
+    assert "template" not in sent(spec, mounted)["spec"]["layout"]
     assert spec == before
 
 
@@ -78,13 +79,13 @@ def test_thinning_takes_every_value_of_a_point_with_it() -> None:
     assert drawn["error_y"]["visible"] is True
 
 
-def test_arrays_are_sent_as_numbers_and_what_is_no_number_as_null() -> None:
+def test_arrays_are_sent_as_numbers_and_what_is_no_number_as_null(mounted: list[dict[str, Any]]) -> None:
     figure = go.Figure(go.Scatter(x=np.arange(3), y=np.array([0.5, 0.25, 0.125])))
-    assert sent(figure)["spec"]["data"][0]["y"] == [0.5, 0.25, 0.125]
+    assert sent(figure, mounted)["spec"]["data"][0]["y"] == [0.5, 0.25, 0.125]
     spec = {"data": [{"x": [1, 2, 3], "y": [0.5, math.nan, -math.inf]}], "layout": {}}
-    assert sent(spec)["spec"]["data"][0]["y"] == [0.5, None, None]
+    assert sent(spec, mounted)["spec"]["data"][0]["y"] == [0.5, None, None]
     packed = json.loads(go.Figure(go.Scatter(y=np.array([0.5, 0.25]))).to_json())
-    assert sent(packed)["spec"]["data"][0]["y"] == [0.5, 0.25]
+    assert sent(packed, mounted)["spec"]["data"][0]["y"] == [0.5, 0.25]
 
 
 def test_what_is_not_json_is_named() -> None:
@@ -99,9 +100,7 @@ def test_the_next_dictionary_is_read_anew_also_where_python_reuses_an_address() 
     assert len(_live_chart._messages._kept) <= _live_chart._KEPT
 
 
-def test_a_further_watcher_of_the_same_chart_costs_well_under_two_milliseconds(monkeypatch: Any) -> None:
-    mounted = []
-    monkeypatch.setattr(_live_chart, "_mount", lambda **given: mounted.append(given))
+def test_a_further_watcher_of_the_same_chart_costs_well_under_two_milliseconds(mounted: list[dict[str, Any]]) -> None:
     spec = spec_of(MAX_POINTS, lines=3)
     live_chart(spec, key="first", label="Loss")
     times = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from distill_core.events import Epoch, RunFailed, StageStarted, Warned
 from distill_core.executor import executor_of
 from distill_core.models.sizes import parameter_count
 from distill_core.presets import PRESETS, load
-from distill_core.store import Store, short
+from distill_core.store import Store
 from distill_core.worker import work
 from pages import _looks
 from tests.runs import config_of, made_rows, write_csv
@@ -531,16 +530,6 @@ def test_compare_answers_any_text(trained_home: Store, text: str) -> None:
     assert "lab-answer" in text_of(app)
 
 
-def test_runs_lists_every_run_with_its_state(home: Store) -> None:
-    failed = home.create_run(load("tiny"), state="running")
-    home.end_run(failed, RunFailed("the disk is full"))
-    app = open_page("runs")
-    table = app.dataframe[0].value
-    assert table["Status"].tolist() == ["Failed"]
-    assert table["Models"].tolist() == ["XS → XS"]
-    assert table["Data"].tolist() == ["Movie reviews"]
-
-
 def test_failed_run_shows_its_error_on_train(home: Store) -> None:
     failed = home.create_run(load("tiny"), state="running")
     home.end_run(failed, RunFailed("the disk is full"))
@@ -731,36 +720,6 @@ def test_a_run_can_be_taken_as_a_template(shown: tuple[Store, dict[str, str]]) -
     assert app.sidebar.selectbox(key="train.source").value == "csv"
     assert app.sidebar.text_input(key="train.data.path").value == store.config(runs["file"]).data.path
     assert app.session_state["train.teacher.kind"] == "file"
-
-
-def test_runs_lists_models_of_every_kind(shown: tuple[Store, dict[str, str]]) -> None:
-    table = open_page("runs").dataframe[0].value
-    models = dict(zip(table["Run"], table["Models"], strict=True))
-    assert models[short(shown[1]["file"])] == "a file → XS"
-    assert models[short(shown[1]["joint"])] == "XS → XS"
-    assert set(table["Data"]) == {"Your own file"}
-    assert table["Alone %"].isna().sum() == 1
-
-
-@pytest.mark.parametrize("baseline", [True, False])
-def test_runs_of_several_seeds_are_listed_with_their_means(
-    shown: tuple[Store, dict[str, str]], monkeypatch: pytest.MonkeyPatch, baseline: bool
-) -> None:
-    store, runs = shown
-    result = store.result(runs["seeds"])
-    assert result is not None
-    means = {"student": {"mean": 0.25}, "baseline": {"mean": 0.125} if baseline else None}
-    made = {**result, "seeds": means, "baseline": result["baseline"] if baseline else None}
-    stored = Store.result
-    monkeypatch.setattr(Store, "result", lambda self, run_id: made if run_id == runs["seeds"] else stored(self, run_id))
-    table = open_page("runs").dataframe[0].value.set_index("Run")
-    row = table.loc[short(runs["seeds"])]
-    assert row["Student %"] == 25
-    assert row["Alone %"] == 12.5 if baseline else math.isnan(row["Alone %"])
-    assert row["Teacher %"] == 100 * result["teacher"]["test_accuracy"]
-    single = store.result(runs["joint"])
-    assert single is not None
-    assert table.loc[short(runs["joint"])]["Student %"] == 100 * single["student"]["test_accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -543,7 +543,7 @@ def test_a_home_folder_over_its_limit_lets_no_run_start_until_it_is_cleaned(
     monkeypatch.setattr(shutil, "disk_usage", disk(10**12))
     put(store.home / "trash" / "a" / "model", 3000)
     limits = Limits(home_gigabytes=2e-6)
-    with pytest.raises(LimitError, match=r"home_gigabytes=2e-06, got 3e-06; .*raise the limit in limits\.json"):
+    with pytest.raises(LimitError, match=r"home_gigabytes=2e-06, got 3e-06; .*stands in limits\.json"):
         check_room(store, limits)
     check_room(store, Limits(home_gigabytes=None))
     check_room(store, Limits(home_gigabytes=3e-6))

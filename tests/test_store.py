@@ -24,7 +24,7 @@ from distill_core.config import RunConfig
 from distill_core.errors import RunError
 from distill_core.events import Event, RunCancelled, RunFailed, RunFinished, StageStarted, Step, Warned, encode
 from distill_core.presets import PRESETS, load
-from distill_core.store import OVER, Status, Store, home_folder, short
+from distill_core.store import FINAL, Status, Store, home_folder, short
 
 ROOT = Path(store_module.__file__).parents[1]
 HOLDER = """
@@ -104,8 +104,19 @@ def test_a_new_run_has_its_configuration_and_waits(store: Store) -> None:
 
 
 def test_a_run_for_the_caller_itself_is_running_at_once(store: Store) -> None:
-    status = store.status(store.create_run(RunConfig(), state="running"))
+    run_id = store.create_run(RunConfig(), state="running")
+    with store.claim(run_id):
+        status = store.status(run_id)
     assert (status.status, status.started) == ("running", status.created)
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_run_at_work_that_no_process_holds_has_been_interrupted(store: Store, run_id: str, state: str) -> None:
+    store.update_status(run_id, status=state)
+    assert store.status(run_id).status == "interrupted"
+    with store.claim(run_id):
+        assert store.status(run_id).status == state
+    assert store.status(run_id).status == "interrupted"
 
 
 def test_run_ids_are_distinct_readable_and_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +178,9 @@ def test_find_run_prefers_the_whole_id_to_an_end(store: Store) -> None:
 
 def test_update_status_changes_the_named_fields_alone(store: Store, run_id: str) -> None:
     before = store.status(run_id)
-    returned = store.update_status(run_id, status="running", pid=7)
-    assert returned == store.status(run_id) == dataclasses.replace(before, status="running", pid=7)
+    with store.claim(run_id):
+        returned = store.update_status(run_id, status="running", pid=7)
+        assert returned == store.status(run_id) == dataclasses.replace(before, status="running", pid=7)
 
 
 ENDS: list[tuple[RunFinished | RunFailed | RunCancelled, str, str | None]] = [
@@ -204,8 +216,8 @@ def test_end_run_does_not_overwrite_an_earlier_end(
     assert [found for _, found in store.read_events(run_id)[0]] == [event]
 
 
-def test_the_states_of_a_run_that_is_over_are_those_of_its_ends() -> None:
-    assert {state for _, state, _ in ENDS} == set(OVER)
+def test_the_final_states_of_a_run_are_those_of_its_ends() -> None:
+    assert {state for _, state, _ in ENDS} == set(FINAL)
 
 
 # Unreadable files
@@ -339,7 +351,7 @@ def test_a_run_that_cannot_be_created_leaves_nothing_behind(store: Store, monkey
     def fail(values: object) -> str:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(store_module, "_dump", fail)
+    monkeypatch.setattr(store_module.files, "dump", fail)
     with pytest.raises(OSError, match="no space"):
         store.create_run(RunConfig())
     assert store.run_ids() == []

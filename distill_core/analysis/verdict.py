@@ -13,7 +13,19 @@ FEW_TEXTS = 50
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
     """Sentences for a person: student against teacher, whether the teacher helped, and what forbids to conclude so."""
-    return [*_against_chance(result), _against_teacher(result), *_against_baseline(result)]
+    return [*_stopped(result), *_against_chance(result), _against_teacher(result), *_against_baseline(result)]
+
+
+def _stopped(result: Mapping[str, Any]) -> list[str]:
+    """Says that somebody has ended the training early, which makes every comparison one with a half-taught student."""
+    stopped = result.get("stopped")
+    if stopped is None:
+        return []
+    where = f"at step {stopped['step']:,} of {stopped['steps']:,}"
+    if stopped["stage"] != "distil" or result.get("seeds"):
+        return [f"The repeats were stopped {where}; those that had ended count."]
+    alone = ", while the one alone learned to the end" if result["baseline"] else ""
+    return [f"The student was stopped {where}{alone}."]
 
 
 def _against_chance(result: Mapping[str, Any]) -> list[str]:

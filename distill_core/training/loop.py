@@ -82,8 +82,8 @@ class Terms:
     teacher_BC: Tensor | None = None
 
 
-Explain = Callable[[Batch, Terms, Terms], Mapping[str, Any]]
-"""Says what a batch did, from its losses before and after the update, in a form that JSON can hold."""
+Explain = Callable[[Batch, Terms, Terms, float], Mapping[str, Any]]
+"""Says what a batch did, from its losses before and after the update and the part of training that was over, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class _Lesson:
         if randomness is not None and self.explain is not None:
             with torch.no_grad(), _with(randomness):
                 after = self.loss(batch, done)
-            said = self.explain(batch, terms, after)
+            said = self.explain(batch, terms, after, done)
             self.context.control.show({"stage": self.stage, "step": self.first_step + at.step, "lr": rate, **said})
         training.schedule.step()
 

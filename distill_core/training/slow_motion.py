@@ -11,7 +11,7 @@ from torch import Tensor
 from distill_core.config import ObjectiveConfig
 from distill_core.data.batches import NO_LABEL, Batch
 from distill_core.training.loop import Explain, Terms
-from distill_core.training.losses import divergence
+from distill_core.training.losses import divergence, ramped
 
 
 def explained(objective: ObjectiveConfig | None) -> Explain:
@@ -22,12 +22,13 @@ def explained(objective: ObjectiveConfig | None) -> Explain:
     loss terms before and after.
     """
 
-    def explain(batch: Batch, before: Terms, after: Terms) -> dict[str, Any]:
+    def explain(batch: Batch, before: Terms, after: Terms, done: float) -> dict[str, Any]:
         temperature = objective.temperature if objective is not None else 1.0
         assert before.student_BC is not None
         assert after.student_BC is not None
         return {
             "temperature": temperature,
+            "beta": 0.0 if objective is None else ramped(objective.beta, objective.beta_ramp, done),
             "before": _means(before),
             "after": _means(after),
             "texts": [

@@ -66,9 +66,6 @@ def nursery() -> Iterator[Nursery]:
 
 def _serve() -> None:
     # What takes seconds to import, and what PyTorch imports at its first step, is there before the forks.
-    import scipy.stats
-    import torch._dynamo
-    import torchmetrics.functional.classification
 
     from distill_core import pipeline, worker  # noqa: F401
 

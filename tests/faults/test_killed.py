@@ -1,4 +1,4 @@
-"""A worker that is killed at any moment loses nothing beyond its last checkpoint, and its run ends as if nothing was."""
+"""A worker killed at any moment loses nothing beyond its last checkpoint; its run ends as if nothing had been."""
 
 from __future__ import annotations
 
