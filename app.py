@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from distill_core.errors import DistillError
-from pages import _identity, _looks, _session
+from pages import _identity, _looks, _router, _session
 
 st.set_page_config(
     page_title="Distill Lab", page_icon=str(Path(__file__).parent / "assets" / "icon.png"), layout="wide"
@@ -14,16 +14,7 @@ _session.warm_up()
 _identity.keep_token()
 _session.keep_run_in_address()
 _looks.style()
-page = st.navigation(
-    [
-        st.Page("pages/train.py", title="Train", icon=":material/school:", default=True),
-        st.Page("pages/data.py", title="Data", icon=":material/database:"),
-        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
-        st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
-        st.Page("pages/storage.py", title="Storage", icon=":material/hard_drive:"),
-    ],
-    position="top",
-)
+page = st.navigation(_router.pages(), position="top")
 st.session_state["page"] = page.url_path or "train"
 if "entered" in st.session_state:
     st.switch_page(st.session_state.pop("entered"))

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from distill_core import limits, steering, storage
+from distill_core import cleaning, limits, steering, storage
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError, LimitError, RunError
 from distill_core.events import RunCancelled, RunFailed, RunInterrupted
 from distill_core.store import Status, Store
 
+TRASH_DAYS = 30.0
+"""Days for which a deleted run can be brought back."""
 TICK = 0.25
 """Seconds between two looks at the queue."""
 
@@ -113,6 +115,8 @@ class Executor:
             self._closing.wait(TICK)
 
     def _dispatch_until_closed(self) -> None:
+        with contextlib.suppress(OSError, DistillError):
+            cleaning.purge_trash(self.store, TRASH_DAYS)
         while not self._closing.is_set():
             self._wake.clear()
             with contextlib.suppress(OSError, DistillError):

@@ -112,16 +112,15 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _storage(options: argparse.Namespace) -> int:
-    from distill_core import storage
+    from distill_core import cleaning, storage
 
     store = Store(options.home)
-    allowed = limits.load(store.home)
     if options.clean:
-        cleaning = storage.clean(store, options.clean)
-        figures = {"freed": cleaning.freed, "problems": list(cleaning.problems)}
-        return answer(options, figures, [f"Freed {storage.amount(cleaning.freed)}", *cleaning.problems])
-    figures = storage.facts(store, allowed)
-    return answer(options, figures, storage.lines(figures))
+        done = cleaning.clean(store, options.clean)
+        freed = {"freed": done.freed, "problems": list(done.problems)}
+        return answer(options, freed, [f"Freed {storage.amount(done.freed)}", *done.problems])
+    figures = cleaning.facts(store, limits.load(store.home))
+    return answer(options, figures, cleaning.lines(figures))
 
 
 def _limits(options: argparse.Namespace) -> int:

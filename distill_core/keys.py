@@ -56,8 +56,8 @@ def teacher_key(config: RunConfig, precision: str, folder: Path) -> str:
             config.teacher.model_dump(mode="json", exclude=set(LSTM_FIELDS if encoder else ENCODER_FIELDS)),
             _own_encoder(config),
             precision,
-            version("torch"),
-            version("transformers") if encoder else None,
+            _version("torch"),
+            _version("transformers") if encoder else None,
             code_version("models", "training", "teachers", "teaching"),
         ]
     )
@@ -78,6 +78,12 @@ def transfer_key(config: RunConfig, precision: str, folder: Path) -> str:
 def words_key(config: RunConfig, precision: str, folder: Path) -> str:
     """Hash of all that decides what a teacher makes of the vocabulary's words."""
     return digest([teacher_key(config, precision, folder), data_key(config, folder), "words"])
+
+
+@lru_cache(maxsize=8)
+def _version(package: str) -> str:
+    """The installed version of a package, looked up once: pages ask at every look."""
+    return version(package)
 
 
 def _own_encoder(config: RunConfig) -> list[tuple[str, int, int]]:

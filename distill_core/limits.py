@@ -15,7 +15,7 @@ FILE = "limits.json"
 class Limits(BaseModel):
     """The limits of a home folder. A limit that is null does not apply."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     queued_per_owner: int | None = Field(10, ge=1, description="Runs of one person that wait or work at the same time.")
     training_minutes: float | None = Field(
@@ -39,16 +39,19 @@ class Limits(BaseModel):
 def load(home: Path) -> Limits:
     """The limits of a home folder, the defaults where it has none of its own. Raises ConfigError."""
     file = home / FILE
-    if not file.is_file():
+    if not file.exists():
         return Limits()
     try:
-        return Limits.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ConfigError(f"{FILE} must hold an object, got {type(values).__name__}; see the command limits")
+        return Limits.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or FILE
+        name = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             f"{name} in {FILE} is wrong ({first['msg']}), got {first['input']!r}; the limits are "
             f"{', '.join(Limits.model_fields)}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{FILE} must be a JSON object, got one that cannot be read ({error}); mend it") from None

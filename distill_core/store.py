@@ -139,7 +139,9 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         ending = "".join(letter for letter in Path(name).suffix.lower() if letter.isalnum() or letter == ".")
         file = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{ending}"
-        if not file.is_file():
+        if file.is_file():
+            os.utime(file)  # it is wanted again, so it must not be taken for an old one that nobody needs
+        else:
             with files.aside(file) as path:
                 path.write_bytes(content)
         return file

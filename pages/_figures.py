@@ -22,6 +22,8 @@ MAX_POINTS = 1000
 CHART_CONFIG = {"displaylogo": False, "showSendToCloud": False}
 """What the buttons over a chart offer: nothing that leaves the browser."""
 
+Chart = dict[str, Any]
+"""A figure as Plotly's JSON: made many times a second while a run is watched, so without Plotly's own checks."""
 LOSS_STAGES = ("pretrain", "finetune", "assistant", "baseline", "distil")
 """Stages that have a loss to draw."""
 DISTANCE_WORDS = {"jensen_shannon": "JS", "logit_mse": "MSE"}
@@ -64,24 +66,36 @@ def distance_word(objective: ObjectiveConfig) -> str:
 
 
 def loss_figure(history: History, config: RunConfig, stage: str, ink: str) -> go.Figure:
+    """The same as `loss_chart`, for a run that is over."""
+    return go.Figure(loss_chart(history, config, stage, ink))
+
+
+def loss_chart(history: History, config: RunConfig, stage: str, ink: str) -> Chart:
     """The losses of a stage, step by step, and the parts that add up to it; the total in `ink`, the colour of text."""
     progress, taught = history.progress.get(stage), stage in ("distil", "assistant")
     squared = taught and config.objective.beta > 0 and config.objective.divergence == "logit_mse"
-    figure = _figure("step", "loss" if squared else "nats")
+    chart = _chart("step", "loss" if squared else "nats")
     if progress is None or not progress.curve:
-        return _note(figure, "The first numbers are on their way")
+        return _empty(chart, "The first numbers are on their way")
+    progress = replace(progress, curve=_thinned(progress.curve))
     if taught:
         for part in _parts_of(progress, config):
-            _add_line(figure, part.name, progress.curve, part.values, colour=part.colour, dash=part.dash, width=2)
+            _add_line(chart, part.name, progress.curve, part.values, colour=part.colour, dash=part.dash, width=2)
         total = [step.loss for step in progress.curve]
-        _add_line(figure, "total", progress.curve, total, colour=ink, dash="solid", width=1.5)
+        _add_line(chart, "total", progress.curve, total, colour=ink, dash="solid", width=1.5)
     else:
         role = ROLE_OF[stage]
         dash = "dash" if role == "baseline" else "solid"
         values = [step.ce for step in progress.curve]
-        _add_line(figure, "CE", progress.curve, values, colour=COLOURS[role], dash=dash, width=2)
-    figure.update_xaxes(range=[0, max(progress.steps, 1)])
-    return figure
+        _add_line(chart, "CE", progress.curve, values, colour=COLOURS[role], dash=dash, width=2)
+    chart["layout"]["xaxis"]["range"] = [0, max(progress.steps, 1)]
+    return chart
+
+
+def _thinned(curve: Sequence[Step]) -> list[Step]:
+    """At most so many steps as a line may have points, evenly chosen, the last one among them."""
+    stride = -(-len(curve) // MAX_POINTS)
+    return list(curve[::-1][::stride][::-1])
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ def _weighted(name: str, weight: float) -> str:
 
 
 def _add_line(
-    figure: go.Figure,
+    chart: Chart,
     name: str,
     curve: Sequence[Step],
     values: Sequence[float | None],
@@ -138,20 +152,26 @@ def _add_line(
     dash: str,
     width: float,
 ) -> None:
-    stride = -(-len(curve) // MAX_POINTS)
-    figure.add_scatter(
-        x=[step.step for step in curve[::stride]],
-        y=list(values[::stride]),
-        name=name,
-        mode="lines" if len(curve) > 1 else "markers",
-        line={"color": colour, "dash": dash, "width": width},
-        hovertemplate="%{y:.3f}",
-    )
+    line = {
+        "type": "scatter",
+        "x": [step.step for step in curve],
+        "y": list(values),
+        "name": name,
+        "mode": "lines" if len(curve) > 1 else "markers",
+        "line": {"color": colour, "dash": dash, "width": width},
+        "hovertemplate": "%{y:.3f}",
+    }
+    chart["data"].append(line)
 
 
 def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
+    """The same as `accuracy_chart`, for a run that is over."""
+    return go.Figure(accuracy_chart(history, config))
+
+
+def accuracy_chart(history: History, config: RunConfig) -> Chart:
     """Accuracy on the validation texts, epoch by epoch: teacher, then its level, baseline and student."""
-    figure = _figure("epoch", "accuracy on validation")
+    chart = _chart("epoch", "accuracy on validation")
     finetune, distil = history.progress.get("finetune"), history.progress.get("distil")
     baseline = history.progress.get("baseline")
     students_began = baseline is not None or distil is not None
@@ -159,27 +179,29 @@ def accuracy_figure(history: History, config: RunConfig) -> go.Figure:
     level = _teacher_level(history)
     learning = [epoch for epoch in (distil.epochs if distil else []) if epoch.teacher_accuracy is not None]
     if finetune is not None and finetune.epochs and not students_began:
-        _add_epochs(figure, "teacher", finetune.epochs, role="teacher", dash="solid", width=2.5)
+        _add_epochs(chart, "teacher", finetune.epochs, role="teacher", dash="solid", width=2.5)
     elif learning:
         moved = [replace(epoch, accuracy=epoch.teacher_accuracy) for epoch in learning]
-        _add_epochs(figure, "teacher", moved, role="teacher", dash="solid", width=2.5)
+        _add_epochs(chart, "teacher", moved, role="teacher", dash="solid", width=2.5)
     elif level is not None:
-        figure.add_scatter(
-            x=[0.5, epochs + 0.5],
-            y=[level, level],
-            name="teacher",
-            mode="lines",
-            line={"color": TEACHER, "width": 2},
-            hovertemplate="%{y:.1%}",
-        )
+        line = {
+            "type": "scatter",
+            "x": [0.5, epochs + 0.5],
+            "y": [level, level],
+            "name": "teacher",
+            "mode": "lines",
+            "line": {"color": TEACHER, "width": 2},
+            "hovertemplate": "%{y:.1%}",
+        }
+        chart["data"].append(line)
     repeats = _epochs_of(history, "repeat")
     if baseline is not None and baseline.epochs:
-        _add_epochs(figure, "student alone", baseline.epochs, repeats, role="baseline", dash="dash", width=2)
+        _add_epochs(chart, "student alone", baseline.epochs, repeats, role="baseline", dash="dash", width=2)
     if distil is not None and distil.epochs:
-        _add_epochs(figure, "student", distil.epochs, repeats, role="student", dash="solid", width=3.5)
-    figure.update_xaxes(range=[0.5, epochs + 0.5], dtick=max(1, epochs // 10))
-    figure.update_yaxes(tickformat=".0%", range=_accuracy_range(figure))
-    return figure if figure.data else _note(figure, "Accuracy appears after the first epoch on labels")
+        _add_epochs(chart, "student", distil.epochs, repeats, role="student", dash="solid", width=3.5)
+    chart["layout"]["xaxis"] |= {"range": [0.5, epochs + 0.5], "dtick": max(1, epochs // 10)}
+    chart["layout"]["yaxis"] |= {"tickformat": ".0%", "range": _accuracy_range(chart)}
+    return chart if chart["data"] else _empty(chart, "Accuracy appears after the first epoch on labels")
 
 
 def _last_epoch(history: History, config: RunConfig) -> int:
@@ -197,9 +219,9 @@ def _epochs_of(history: History, stage: str) -> Sequence[Epoch]:
     return progress.epochs if progress is not None else []
 
 
-def _accuracy_range(figure: go.Figure) -> list[float]:
+def _accuracy_range(chart: Chart) -> list[float]:
     """All values with some air around them, at least ten points high: the scale must not magnify noise."""
-    values = [value for trace in figure.data for value in trace.y] or [0.5]
+    values = [value for line in chart["data"] for value in line["y"] if value is not None] or [0.5]
     middle, half = (min(values) + max(values)) / 2, max((max(values) - min(values)) * 0.6, 0.05)
     top = min(middle + half, 1.005)
     return [max(top - 2 * half, 0.0), top]
@@ -211,7 +233,7 @@ def _teacher_level(history: History) -> float | None:
 
 
 def _add_epochs(
-    figure: go.Figure,
+    chart: Chart,
     name: str,
     epochs: Sequence[Epoch],
     repeats: Sequence[Epoch] = (),
@@ -227,16 +249,19 @@ def _add_epochs(
     ]
     accuracies = [[value for value in found if value is not None] for found in values]
     spread = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in accuracies]
-    figure.add_scatter(
-        x=[epoch.epoch for epoch in epochs],
-        y=[statistics.fmean(found) if found else None for found in accuracies],
-        error_y={"array": spread, "visible": True, "width": 4, "thickness": 1.5} if any(spread) else None,
-        name=name,
-        mode="lines+markers",
-        line={"color": COLOURS[role], "dash": dash, "width": width},
-        marker={"size": 7, "symbol": "square" if role == "baseline" else "circle"},
-        hovertemplate="%{y:.1%}",
-    )
+    line = {
+        "type": "scatter",
+        "x": [epoch.epoch for epoch in epochs],
+        "y": [statistics.fmean(found) if found else None for found in accuracies],
+        "name": name,
+        "mode": "lines+markers",
+        "line": {"color": COLOURS[role], "dash": dash, "width": width},
+        "marker": {"size": 7, "symbol": "square" if role == "baseline" else "circle"},
+        "hovertemplate": "%{y:.1%}",
+    }
+    if any(spread):
+        line["error_y"] = {"array": spread, "visible": True, "width": 4, "thickness": 1.5}
+    chart["data"].append(line)
 
 
 def seeds_figure(result: Mapping[str, Any]) -> go.Figure:
@@ -360,24 +385,29 @@ def probability_figure(probabilities: Mapping[str, float], role: str) -> go.Figu
     return figure
 
 
+def _chart(x_title: str, y_title: str) -> Chart:
+    """A chart without any line."""
+    layout = {
+        "height": HEIGHT,
+        "margin": {"l": 56, "r": 12, "t": 34, "b": 44},
+        "hovermode": "x unified",
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "uirevision": "keep",
+        "xaxis": {"title": {"text": x_title}},
+        "yaxis": {"title": {"text": y_title}},
+    }
+    return {"data": [], "layout": layout}
+
+
 def _figure(x_title: str, y_title: str) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        height=HEIGHT,
-        margin={"l": 56, "r": 12, "t": 34, "b": 44},
-        hovermode="x unified",
-        showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        uirevision="keep",
-    )
-    figure.update_xaxes(title={"text": x_title})
-    figure.update_yaxes(title={"text": y_title})
-    return figure
+    return go.Figure(_chart(x_title, y_title))
 
 
-def _note(figure: go.Figure, text: str) -> go.Figure:
-    figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", opacity=0.6)
-    figure.update_layout(showlegend=False)
-    figure.update_xaxes(showticklabels=False)
-    figure.update_yaxes(showticklabels=False)
-    return figure
+def _empty(chart: Chart, text: str) -> Chart:
+    """A chart that says why it is empty."""
+    note = {"text": text, "showarrow": False, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "opacity": 0.6}
+    chart["layout"] |= {"annotations": [note], "showlegend": False}
+    for axis in ("xaxis", "yaxis"):
+        chart["layout"][axis]["showticklabels"] = False
+    return chart

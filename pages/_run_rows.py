@@ -104,9 +104,10 @@ class Row:
         return describe(self.config.data).title
 
     def fits(self, search: str, names: dict[str, str]) -> bool:
-        """Whether it has all words of a search in its name, id, tags, data set, models or status."""
+        """Whether it has all words of a search in its name, id, tags, note, data set, models or status."""
         cells = self.cells(names)
-        said = [self.run_id, self.notes.note, *self.notes.tags, *(cells[name] for name in SEARCHED)]
+        state = "" if self.status is None else self.status.status
+        said = [self.run_id, state, self.notes.note, *self.notes.tags, *(cells[name] for name in SEARCHED)]
         text = " ".join(str(part) for part in said if part).casefold()
         return all(word in text for word in search.casefold().split())
 

@@ -165,24 +165,28 @@ def _do(action: Callable[[], None]) -> None:
 def charts(view: View) -> None:
     """Loss at the left, accuracy at the right."""
     stage = shown_stage(view.history, view.config)
-    run_id, live, ink = view.status.run_id, not view.status.over, _looks.ink()
+    draw = _finished_chart if view.status.over else _growing_chart
     left, right = st.columns(2)
-    for column, name, drawn, heading in (
-        (left, "loss", stage, _figures.loss_title(stage, view.config)),
-        (right, "accuracy", None, "Accuracy on validation texts"),
-    ):
-        with column:
-            st.markdown(f"**{heading}**")
-            if live:
-                spec = _watching.chart(_session.store(), run_id, drawn, ink)
-                live_chart(spec, key=f"train.{name}.{run_id}.{stage}", label=heading)
-            else:
-                figure = (
-                    _figures.accuracy_figure(view.history, view.config)
-                    if drawn is None
-                    else _figures.loss_figure(view.history, view.config, stage, ink)
-                )
-                st.plotly_chart(figure, key=f"train.done.{name}", config=_figures.CHART_CONFIG)
+    with left:
+        draw(view, "loss", stage, _figures.loss_title(stage, view.config))
+    with right:
+        draw(view, "accuracy", stage, "Accuracy on validation texts")
+
+
+def _growing_chart(view: View, name: str, stage: str, heading: str) -> None:
+    st.markdown(f"**{heading}**")
+    losses = name == "loss"
+    chart = _watching.chart(_session.store(), view.status.run_id, stage if losses else None)
+    live_chart(chart, key=f"train.{name}.{view.status.run_id}.{stage}", label=heading, smooth=losses, log=losses)
+
+
+def _finished_chart(view: View, name: str, stage: str, heading: str) -> None:
+    st.markdown(f"**{heading}**")
+    if name == "loss":
+        figure = _figures.loss_figure(view.history, view.config, stage, _looks.ink())
+    else:
+        figure = _figures.accuracy_figure(view.history, view.config)
+    st.plotly_chart(figure, key=f"train.done.{name}", config=_figures.CHART_CONFIG)
 
 
 def shown_stage(history: History, config: RunConfig) -> str:

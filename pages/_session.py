@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from urllib.parse import urlencode
 
@@ -27,18 +28,6 @@ from pages._identity import owner as owner
 from pages._looks import named as named_fields
 
 
-def enter_by_router(page: str) -> None:
-    """Sends a page, named by its file, through `app.py` where Streamlit has run it by itself.
-
-    Until `st.navigation` has been called once in a server, Streamlit takes a folder `pages/` for its older kind of
-    many-page app, and a first request to any address but the root runs that page's file alone.
-    """
-    if "page" not in st.session_state:
-        st.session_state["entered"] = page
-        st.navigation([st.Page(lambda: None, title="Distill Lab")], position="hidden")
-        st.rerun()
-
-
 def store() -> Store:
     """The home folder that the lab works on."""
     return Store()
@@ -59,8 +48,14 @@ def warm_up() -> None:
     """Starts the executor, and loads PyTorch in the background so that the first question is answered at once."""
     openmp.sleep_soon()
     executor()
-    load = partial(import_module, "distill_core.analysis.predict")
-    threading.Thread(target=load, name="warm-up", daemon=True).start()
+    threading.Thread(target=_load, name="warm-up", daemon=True).start()
+
+
+def _load() -> None:
+    """Loads what answering needs, and takes all that is loaded by then out of what garbage collections look through."""
+    import_module("distill_core.analysis.predict")
+    gc.collect()
+    gc.freeze()
 
 
 def known_profile(config: RunConfig) -> Profile | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import OrderedDict
@@ -27,6 +26,8 @@ ESTIMATED = 5.0
 """Seconds after which the times to expect are worked out again."""
 KEPT = 64
 """Runs that are remembered."""
+INK = "var(--st-text-color)"
+"""The colour of text in whatever theme a browser shows."""
 WATCHING = 10.0
 """Seconds after its last look for which a session counts as one that watches."""
 
@@ -56,7 +57,7 @@ class _Reading:
     viewed: float = 0.0
     expected: Mapping[str, float] = field(default_factory=dict)
     estimated: float = -ESTIMATED
-    specs: dict[Any, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    specs: dict[str | None, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
 
 _readings: OrderedDict[tuple[str, str], _Reading] = OrderedDict()
@@ -74,21 +75,19 @@ def view(store: Store, run_id: str) -> View:
         return reading.view
 
 
-def chart(store: Store, run_id: str, stage: str | None, ink: str) -> dict[str, Any]:
+def chart(store: Store, run_id: str, stage: str | None) -> dict[str, Any]:
     """The loss chart of a stage, or for None that of the accuracies, as Plotly's JSON; made once for all sessions."""
     reading = _reading_of(store, run_id)
     history = view(store, run_id).history
     with reading.lock:
-        made, spec = reading.specs.get((stage, ink), (-1, {}))
+        made, spec = reading.specs.get(stage, (-1, {}))
         if made != history.read:
-            figure = (
-                _figures.accuracy_figure(history, reading.config)
+            spec = (
+                _figures.accuracy_chart(history, reading.config)
                 if stage is None
-                else _figures.loss_figure(history, reading.config, stage, ink)
+                else _figures.loss_chart(history, reading.config, stage, INK)
             )
-            spec = json.loads(figure.to_json())
-            spec["layout"].pop("template", None)
-            reading.specs[stage, ink] = history.read, spec
+            reading.specs[stage] = history.read, spec
         return spec
 
 

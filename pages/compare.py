@@ -11,7 +11,7 @@ from distill_core.analysis.predict import Predictor
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.store import short
-from pages import _figures, _looks, _session
+from pages import _figures, _looks, _router, _session
 
 EXAMPLES = {
     "Praise": "A tender, funny and beautifully acted film that stays with you long after the credits.",
@@ -155,7 +155,7 @@ def _reading(predictor: Predictor, text: str) -> None:
         st.caption(f"It reads the first {read:,} of {total:,} words and signs.")
 
 
-_session.enter_by_router("pages/compare.py")
+_router.enter_by_router("pages/compare.py")
 _looks.title("Compare teacher and student")
 finished = _session.finished_runs()
 if not finished:

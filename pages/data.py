@@ -10,7 +10,7 @@ import streamlit as st
 from distill_core.data.profile import Profile
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
-from pages import _data_controls, _draft, _figures, _looks, _session
+from pages import _data_controls, _draft, _figures, _looks, _router, _session
 
 SPLITS = {"train": "for training", "val": "for validation", "test": "for testing", "unlabelled": "without labels"}
 
@@ -97,7 +97,7 @@ def table(profile: Profile) -> None:
     st.dataframe(counts)
 
 
-_session.enter_by_router("pages/data.py")
+_router.enter_by_router("pages/data.py")
 with st.sidebar:
     _data_controls.choose_data()
     with st.expander("How it is read", expanded=True):

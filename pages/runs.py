@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from distill_core import comparison
-from pages import _comparison, _looks, _run_rows, _session
+from pages import _comparison, _looks, _router, _run_rows, _session
 from pages._run_actions import (
     CHOSEN,
     SHOWN,
@@ -231,6 +231,6 @@ def overview(rows: Sequence[Row]) -> None:
         delete_button(picked)
 
 
-_session.enter_by_router("pages/runs.py")
+_router.enter_by_router("pages/runs.py")
 _looks.title("Runs")
 overview(_run_rows.rows(_session.store()))

@@ -12,7 +12,7 @@ from distill_core.cleaning import Cleaning, Kind
 from distill_core.errors import DistillError
 from distill_core.limits import Limits
 from distill_core.storage import Part, Room, Usage, amount
-from pages import _looks, _session
+from pages import _identity, _looks, _router, _session
 
 # Comments and no docstrings: Streamlit would write those on the page.
 # For so long a cleaning's outcome is shown:
@@ -115,7 +115,7 @@ def _ask(kind: Kind | None) -> None:
 
 def _clean(kind: Kind) -> None:
     st.session_state.pop("storage.asked", None)
-    if _session.is_local():
+    if _identity.is_local():
         st.session_state["storage.said"] = time.monotonic(), kind, cleaning.clean(_session.store(), [kind])
 
 
@@ -169,7 +169,7 @@ def shortage(room: Room) -> None:
 
 def main() -> None:
     """The page."""
-    local = _session.is_local()
+    local = _identity.is_local()
     found = storage.usage(_session.store())
     place = st.container()
     current = known_limits()
@@ -217,6 +217,6 @@ _STYLE = """
 }
 """
 
-_session.enter_by_router("pages/storage.py")
+_router.enter_by_router("pages/storage.py")
 st.html(f"<style>{_STYLE}</style>")
 main()

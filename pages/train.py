@@ -19,7 +19,7 @@ from distill_core.models.sizes import (
     student_model,
     teacher_parameters,
 )
-from pages import _controls, _data_controls, _draft, _looks, _run_view, _session
+from pages import _controls, _data_controls, _draft, _looks, _router, _run_view, _session
 from pages._copy_link import copy_link
 from pages._phone import close_sidebar
 
@@ -244,7 +244,7 @@ def welcome(ready: bool) -> None:
             _submit(_draft.drafted_config())
 
 
-_session.enter_by_router("pages/train.py")
+_router.enter_by_router("pages/train.py")
 with st.sidebar:
     startable = settings()
 shown = _session.chosen_run()

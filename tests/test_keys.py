@@ -172,7 +172,7 @@ def test_another_version_of_the_data_changes_both_keys(monkeypatch: pytest.Monke
 
 def test_another_pytorch_changes_the_teachers_key_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = data_key(RunConfig()), teacher_key(RunConfig())
-    monkeypatch.setattr(keys, "version", lambda package: "9.9")
+    monkeypatch.setattr(keys, "_version", lambda package: "9.9")
     assert data_key(RunConfig()) == before[0]
     assert teacher_key(RunConfig()) != before[1]
 

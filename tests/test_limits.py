@@ -44,7 +44,7 @@ def test_what_protects_the_server_itself_cannot_be_taken_away(tmp_path: Path, na
         limits.load(write(tmp_path, {name: None}))
 
 
-@given(name=st.sampled_from((*OPTIONAL, *NEEDED)), value=st.sampled_from((0, -1, -0.5, "much", [], {})))
+@given(name=st.sampled_from((*OPTIONAL, *NEEDED)), value=st.sampled_from((0, -1, -0.5, True, "3", "much", [], {})))
 def test_a_value_out_of_range_is_named_with_its_field(
     tmp_path_factory: pytest.TempPathFactory, name: str, value: Any
 ) -> None:
@@ -90,3 +90,26 @@ def test_a_file_that_cannot_be_opened_is_a_mistake_that_says_why(
 def test_every_limit_says_what_it_limits() -> None:
     assert [name for name, field in Limits.model_fields.items() if not (field.description or "").endswith(".")] == []
     assert {*OPTIONAL, *NEEDED} == set(Limits.model_fields)
+
+
+@pytest.mark.parametrize("content", ["Infinity", "NaN"])
+def test_a_number_without_end_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError, match=f"^home_gigabytes in {FILE} is wrong"):
+        limits.load(write(tmp_path, f'{{"home_gigabytes": {content}}}'))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{torn", ""])
+def test_a_file_that_is_not_json_is_said_to_be_unreadable(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{FILE} must be a JSON object, got one that cannot be read"):
+        limits.load(write(tmp_path, content))
+
+
+def test_a_list_of_limits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^{FILE} must hold an object, got list"):
+        limits.load(write(tmp_path, [1]))
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        limits.load(tmp_path)

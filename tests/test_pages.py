@@ -184,7 +184,7 @@ def test_start_submits_exactly_what_the_controls_show(read_home: Store) -> None:
     assert (config.objective.beta, config.objective.temperature) == (3.5, 4.5)
     assert config.objective.divergence == "jensen_shannon"
     assert (config.training.epochs, config.training.seeds, config.training.baseline) == (2, 2, False)
-    assert button(app, "Cancel")
+    assert button(app, "Discard")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -194,7 +194,7 @@ def test_a_preset_fills_the_controls_and_is_what_start_submits(
     submitted: list[RunConfig] = []
     monkeypatch.setattr(
         "distill_core.executor.Executor.submit",
-        lambda self, config: submitted.append(config) or read_home.create_run(config),
+        lambda self, config, owner=None: submitted.append(config) or read_home.create_run(config),
     )
     config = PRESETS[preset].config
     app = open_page()
@@ -367,7 +367,7 @@ def test_analysis_of_texts_has_no_epochs_of_its_own(read_home: Store, monkeypatc
     submitted: list[RunConfig] = []
     monkeypatch.setattr(
         "distill_core.executor.Executor.submit",
-        lambda self, config: submitted.append(config) or read_home.create_run(config),
+        lambda self, config, owner=None: submitted.append(config) or read_home.create_run(config),
     )
     app = more(open_page(), "Teacher")
     rates = {"train.teacher.pretrain_epochs", "train.teacher.pretrain_learning_rate"}
@@ -440,7 +440,7 @@ def test_another_data_set_keeps_nothing_of_the_last_one(
     submitted: list[RunConfig] = []
     monkeypatch.setattr(
         "distill_core.executor.Executor.submit",
-        lambda self, config: submitted.append(config) or read_home.create_run(config),
+        lambda self, config, owner=None: submitted.append(config) or read_home.create_run(config),
     )
     monkeypatch.setattr("pages._session.profile_of", lambda config: None)
     sides = ("train", "val", "test")
@@ -859,7 +859,7 @@ def test_a_path_that_is_typed_leads_to_a_run(read_home: Store, reviews: Path) ->
     (run_id,) = read_home.run_ids()
     config = read_home.config(run_id)
     assert (config.data.name, config.data.path) == ("csv", str(reviews))
-    assert button(app, "Cancel")
+    assert button(app, "Discard")
 
 
 @pytest.mark.parametrize("name", ["train", "data"])

@@ -17,7 +17,7 @@ from distill_core.config import RunConfig
 from distill_core.events import RunFinished
 from distill_core.limits import Limits
 from distill_core.store import Store
-from pages import _session
+from pages import _identity
 from tests.test_pages import ROOT, button, text_of
 
 SIZES = {"trash": 5_000_000, "caches": 70_000_000, "uploads": 300_000, "data": 880_000_000, "leftovers": 40_000}
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty home folder, seen by a browser on the same machine."""
     monkeypatch.setenv("DISTILL_HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(_session, "is_local", lambda: True)
+    monkeypatch.setattr(_identity, "is_local", lambda: True)
     st.cache_resource.clear()
     return Store(tmp_path)
 
@@ -131,7 +131,7 @@ def test_all_kinds_that_cannot_be_had_back_at_once_ask(full: Store) -> None:
 def test_another_machines_browser_sees_the_sizes_but_cleans_nothing(
     full: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "is_local", lambda: False)
+    monkeypatch.setattr(_identity, "is_local", lambda: False)
     app = open_storage()
     assert labels(app) == []
     assert "70 MB could go" in text_of(app)
@@ -143,7 +143,7 @@ def test_a_click_that_comes_from_elsewhere_after_all_cleans_nothing(
     full: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = click(open_storage(), "Free 5.0 MB…")
-    monkeypatch.setattr(_session, "is_local", lambda: False)
+    monkeypatch.setattr(_identity, "is_local", lambda: False)
     click(app, "Delete 5.0 MB")
     assert (full.home / "trash" / "a").is_dir()
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from pages._live_chart import _plotly_file
+from pages._live_chart import _plotly_file, _source
 from tests.browser.conftest import ROOT, _wait_until_served
 
 APP = Path(__file__).parent / "apps" / "live_chart_app.py"
@@ -346,3 +346,47 @@ def test_all_is_in_reach_on_a_phone(browser: Browser, app: str) -> None:
 def overlap(one: Any, other: Any) -> bool:
     across = one["x"] < other["x"] + other["width"] and other["x"] < one["x"] + one["width"]
     return across and one["y"] < other["y"] + other["height"] and other["y"] < one["y"] + one["height"]
+
+
+def test_hundreds_of_updates_leave_no_more_nodes_listeners_or_memory(page: Page) -> None:
+    """The component by itself, without Streamlit, as fast as it draws."""
+    page.set_content(f'<div id="here">{_source("live_chart.html")}</div>')
+    page.add_script_tag(path=ROOT / "static" / _plotly_file())
+    page.evaluate(GROW, _source("values.js", "words.js", "live_chart.js"))
+    page.locator("select").select_option("more")
+    page.get_by_role("button", name="Table").click()
+    used = []
+    for _ in range(2):
+        page.evaluate("window.update(200)")
+        used.append(usage(page))
+    (nodes, listeners, heap), (nodes_later, listeners_later, heap_later) = used
+    assert (nodes_later, listeners_later) == (nodes, listeners)
+    assert heap_later - heap < 2e6
+
+
+GROW = """async (source) => {
+  const chart = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  const parentElement = document.getElementById("here");
+  const x = [...Array(300).keys()];
+  window.update = async (count) => {
+    for (let turn = 0; turn < count; turn++) {
+      const data = ["CE", "total"].map((name) => ({ x, y: x.map(Math.random), name, mode: "lines" }));
+      const told = { spec: { data, layout: {} }, label: "Loss", height: 340, smooth: true, log: true };
+      chart.default({ data: new TextEncoder().encode(JSON.stringify(told)), parentElement });
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+  };
+  await window.update(1);
+}"""
+
+
+def usage(page: Page) -> tuple[int, int, int]:
+    """Nodes, listeners and bytes that are in use once all that can be thrown away is gone."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    for _ in range(3):
+        session.send("HeapProfiler.collectGarbage")
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    heap = session.send("Runtime.getHeapUsage")["usedSize"]
+    session.detach()
+    return metrics["Nodes"], metrics["JSEventListeners"], heap

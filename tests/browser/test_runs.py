@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from distill_core.events import RunCancelled
 from distill_core.store import Store, short
 from distill_core.worker import work
 from tests.browser.conftest import served
@@ -118,11 +119,11 @@ def test_a_run_travels_by_archive_and_a_deleted_one_comes_back(runs: Page, store
     assert file.name == f"run-{short(before[-1])}.zip"
 
     runs.get_by_role("button", name="Delete", exact=True).click()
-    expect(runs.get_by_text("Deleted")).to_be_visible()
+    expect(runs.get_by_text(re.compile("^Deleted "))).to_be_visible()
     expect(runs.get_by_text("Choose a run by the box")).to_be_visible()
     assert store.run_ids() == before[:-1]
     runs.get_by_role("button", name="Undo").click()
-    expect(runs.get_by_text("Deleted")).to_have_count(0)
+    expect(runs.get_by_text(re.compile("^Deleted "))).to_have_count(0)
     expect(runs.get_by_text("1 chosen")).to_be_visible()
     assert store.run_ids() == before
 
@@ -147,12 +148,21 @@ def test_settings_of_a_run_are_opened_in_train(runs: Page, store: Store) -> None
 
 
 def test_a_poll_loses_neither_choice_nor_what_is_being_typed(runs: Page, store: Store) -> None:
-    tick(runs, 1)
-    name = runs.get_by_role("textbox", name="Name")
-    name.fill("half a na")
-    waiting = store.create_run(store.config(store.run_ids()[0]))
-    try:
-        runs.wait_for_timeout(1000)
+    config = store.config(store.run_ids()[0])
+    working = store.create_run(config, state="running")
+    with store.claim(working):
+        runs.reload()
+        expect(runs.get_by_text("Choose a run by the box")).to_be_visible()
+        tick(runs, 1)
+        name = runs.get_by_role("textbox", name="Name")
+        name.fill("half a na")
+        another = store.create_run(config, state="running")
+        store.end_run(another, RunCancelled())
+        runs.wait_for_timeout(5000)  # two polls, of which one finds a line more
         expect(name).to_have_value("half a na")
-    finally:
-        store.update_status(waiting, status="cancelled")
+        expect(runs.get_by_text("1 chosen")).to_be_visible()
+        search(runs, "cancelled")
+        expect(runs.get_by_text("1 of 4 runs")).to_be_visible()
+        store.end_run(working, RunCancelled())
+    for run_id in (working, another):
+        store.delete_run(run_id)
