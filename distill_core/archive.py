@@ -81,13 +81,7 @@ def import_run(store: Store, file: BinaryIO, owner: str | None) -> str:
         while True:
             run_id = _free_id(store, status.run_id)
             _sign(folder, replace(status, run_id=run_id, owner=owner, pid=None))
-            store.run_folder(run_id).parent.mkdir(exist_ok=True)
-            try:
-                folder.rename(store.run_folder(run_id))
-            except OSError:
-                if not store.run_folder(run_id).exists():
-                    raise
-            else:
+            if store.adopt_run(folder, run_id):
                 return run_id
 
 
@@ -141,7 +135,7 @@ def _most_bytes(name: str) -> int | None:
 @contextmanager
 def _taken_in(file: BinaryIO, home: Path, refusal: str) -> Iterator[tuple[Path, Status]]:
     """The folder that an archive unpacks to, which has been checked, and its status; gone at the end if still there."""
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=home, ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=home, ignore_cleanup_errors=True) as scratch:
         arriving = Store(Path(scratch))
         folder = arriving.run_folder("arriving")
         folder.mkdir(parents=True)

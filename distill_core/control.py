@@ -65,7 +65,7 @@ class Control:
         self._begun = time.perf_counter()
         self._paused_seconds = 0.0
         self._stepped = 0
-        """Number of the wish for a step that has been granted."""
+        """Number of the wish for the step that was taken last."""
         self._inside = False
         """Whether a granted step is under way."""
         self._paused = False
@@ -78,7 +78,7 @@ class Control:
         return time.perf_counter() - self._paused_seconds
 
     def check(self) -> None:
-        """Returns at once, or once a pause is over.
+        """Returns at once, or once a pause is over. A wish for a step leads up to the next batch of a training.
 
         Raises:
             Cancelled: nothing of the run is wanted.
@@ -86,7 +86,7 @@ class Control:
             LimitError: it has worked for longer than it may, and there is no student to keep.
         """
         wish = self._heeded()
-        if wish.what in STEPWISE and not self._inside and not self._granted(wish):
+        if self._stands_still(wish):
             self._wait()
 
     def begin_batch(self, before_pause: Callable[[], None] = lambda: None) -> None:
@@ -98,10 +98,11 @@ class Control:
         wish = self._heeded()
         if wish.what != "epoch":
             self._inside = False
-        if wish.what in STEPWISE and not self._inside and not self._granted(wish):
+        if self._stands_still(wish):
             before_pause()
             wish = self._wait()
-        self._inside = wish.what in ("batch", "epoch")
+        if wish.what in STEPWISE:
+            self._stepped, self._inside = wish.number, True
 
     def end_epoch(self) -> None:
         """Ends a step of one epoch."""
@@ -138,12 +139,10 @@ class Control:
             self._paused = paused
             self._on_pause(paused)
 
-    def _granted(self, wish: Wish) -> bool:
-        """Whether a wish for a step is a new one; it is granted once."""
-        if wish.what == "pause" or wish.number <= self._stepped:
-            return False
-        self._stepped = wish.number
-        return True
+    def _stands_still(self, wish: Wish) -> bool:
+        """Whether a wish says to pause and no step is under way or still to be taken."""
+        taken = wish.what == "pause" or wish.number <= self._stepped
+        return wish.what in STEPWISE and not self._inside and taken
 
     def _wait(self) -> Wish:
         since = time.perf_counter()
@@ -151,7 +150,7 @@ class Control:
         try:
             while True:
                 wish = self._heeded()
-                if wish.what not in STEPWISE or self._granted(wish):
+                if not self._stands_still(wish):
                     return wish
                 time.sleep(LOOK)
         finally:

@@ -164,8 +164,10 @@ class Executor:
         for child in [child for child in self._children if child.process.poll() is not None]:
             self._children.remove(child)
             self._record_death(child.run_id, child.process.returncode)
+        ours = {child.run_id for child in self._children}
         for run_id in self.store.dead_runs():
-            self._record_death(run_id, None)
+            if run_id not in ours:  # the process of ours says more about its end, in the next round
+                self._record_death(run_id, None)
 
     def _record_death(self, run_id: str, code: int | None) -> None:
         try:

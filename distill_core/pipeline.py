@@ -117,8 +117,13 @@ def test(job: Job, teaching: Teaching, students: Students, checkpoints: RunCheck
     # A stage that this run had finished before it was interrupted has its time in the checkpoints.
     spent = {**own, **checkpoints.seconds_by_stage}
     seconds = {stage: spent[stage] for stage in job.stages if stage in spent}
+    return {**_facts(job), **comparison, "seconds": seconds, "stopped": _stopped(students, job)}
+
+
+def _stopped(students: Students, job: Job) -> dict[str, Any] | None:
+    """Where somebody has stopped the training: in the student itself, or in one of its repeats."""
     stopped = job.context.control.stopped
-    return {**_facts(job), **comparison, "seconds": seconds, "stopped": None if stopped is None else asdict(stopped)}
+    return None if stopped is None else {**asdict(stopped), "in_student": "repeat" not in students.seconds}
 
 
 def _candidates(job: Job, teaching: Teaching, students: Students) -> list[Candidate]:

@@ -60,6 +60,8 @@ FINAL: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
 AT_WORK: frozenset[State] = frozenset({"running", "paused"})
 CHECKPOINTS = "checkpoint"
 LOCK_SECONDS = 5.0
+TICK = 0.1
+"""Seconds within which two changes of a file may have the same time."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,8 @@ class Store:
         folder = self.home / "runs"
         if not folder.is_dir():
             return []
-        return sorted(entry.name for entry in folder.iterdir() if (entry / "status.json").is_file())
+        found = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry.name for entry in found if (entry / "status.json").is_file())
 
     def find_run(self, name: str) -> str:
         """The run id that equals `name` or alone ends with it. Raises RunError."""
@@ -389,7 +392,8 @@ class Store:
                 stat = os.stat(file)  # noqa: PTH116 (before each batch, so every microsecond counts)
             except OSError:
                 return latest
-            if (stat.st_ino, stat.st_mtime_ns) != seen:
+            # Files that follow each other within a tick of the clock may look the same, so a young one is read again.
+            if (stat.st_ino, stat.st_mtime_ns) != seen or time.time() - stat.st_mtime < TICK:
                 seen, latest = (stat.st_ino, stat.st_mtime_ns), self.wish(run_id)
             return latest
 
@@ -415,6 +419,17 @@ class Store:
         trash.mkdir(parents=True, exist_ok=True)
         self.run_folder(run_id).rename(trash / run_id)
         os.utime(trash / run_id)  # the time of its deletion
+
+    def adopt_run(self, folder: Path, run_id: str) -> bool:
+        """Takes in a whole run that was made elsewhere under the home folder; False if its id is taken."""
+        self.run_folder(run_id).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(self.run_folder(run_id))
+        except OSError:
+            if not self.run_folder(run_id).exists():
+                raise
+            return False
+        return True
 
     def restore_run(self, run_id: str) -> None:
         """Brings a run back from the trash. Raises RunError if it is not there."""

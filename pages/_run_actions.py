@@ -12,7 +12,7 @@ import streamlit as st
 from distill_core import archive, limits
 from distill_core.errors import DistillError
 from distill_core.store import short
-from pages import _looks, _run_rows, _session
+from pages import _identity, _looks, _run_rows, _session
 from pages._run_rows import Row
 
 CHOSEN, SHOWN, TABLE = "runs.chosen", "runs.shown", "runs.table"
@@ -36,7 +36,7 @@ def file_names() -> dict[str, str]:
 
 def manages(row: Row) -> bool:
     """Whether this browser may rename and delete a run; what cannot be read belongs to who sits at the machine."""
-    return _session.is_local() if row.status is None else _session.may_manage(row.status)
+    return _identity.is_local() if row.status is None else _identity.may_manage(row.status)
 
 
 def chosen() -> list[str]:
@@ -159,7 +159,7 @@ def import_archive() -> None:
             return
         try:
             with st.spinner("Checking the archive and loading its models"):
-                run_id = archive.import_run(_session.store(), file, _session.owner())
+                run_id = archive.import_run(_session.store(), file, _identity.owner())
         except DistillError as error:
             st.error(plain(_looks.named(error)))
             return

@@ -16,7 +16,7 @@ from distill_core.events import History, stages_of
 from distill_core.queueing import Outlook
 from distill_core.steering import Request
 from distill_core.store import Status
-from pages import _batch_view, _draft, _evaluation, _figures, _looks, _session, _watching
+from pages import _batch_view, _draft, _evaluation, _figures, _identity, _looks, _session, _watching
 from pages._live_chart import live_chart
 from pages._watching import View
 
@@ -61,9 +61,9 @@ def watch(view: View) -> None:
         _end_row(status)
     else:
         _progress_row(view)
-    charts(view)
-    if view.batch is not None and status.status == "paused":
+    if view.batch is not None:
         _batch_view.show(view.batch, config)
+    charts(view)
     if status.over:
         outcome(status)
     for warning in history.warnings:
@@ -78,8 +78,8 @@ def _end_row(status: Status) -> None:
 
 def _progress_row(view: View) -> None:
     """How far the run is, and what can be asked of it."""
-    mine = _session.may_manage(view.status)
-    left, right = st.columns([3, 4] if view.status.status == "paused" else [5, 4], vertical_alignment="center")
+    mine = _identity.may_manage(view.status)
+    left, right = st.columns([2, 5] if view.status.status == "paused" else [5, 4], vertical_alignment="center")
     with left:
         st.progress(*_progress(view))
     with right, st.container(horizontal=True, horizontal_alignment="right"):
@@ -220,7 +220,7 @@ def _offer_resume(status: Status) -> None:
     """What has interrupted a run, and the button that lets it go on."""
     reason = _looks.named(status.error or "Its process is gone.")
     st.warning(f"This run was interrupted. {reason}\n\nIt goes on from its last checkpoint.", icon=":material/bolt:")
-    if not _session.may_manage(status):
+    if not _identity.may_manage(status):
         st.caption("It was started in another browser; only there it can be resumed.")
     elif st.button("Resume", type="primary", icon=":material/play_arrow:", key="train.resume"):
         try:

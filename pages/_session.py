@@ -22,9 +22,7 @@ from distill_core.presets import load
 from distill_core.store import AT_WORK, Store
 from pages import _watching
 from pages._draft import changed_settings, draft_from, draft_settings, forget_data
-from pages._identity import is_local as is_local
-from pages._identity import may_manage as may_manage
-from pages._identity import owner as owner
+from pages._identity import owner
 from pages._looks import named as named_fields
 
 

@@ -129,8 +129,16 @@ def _look(store: Store, run_id: str, reading: _Reading) -> View:
         store.wish(run_id),
         reading.expected,
         _outlook(store, run_id) if waits else None,
-        store.batch(run_id) if status.status == "paused" else None,
+        _batch(store, run_id, history) if status.status == "paused" else None,
     )
+
+
+def _batch(store: Store, run_id: str, history: History) -> Mapping[str, Any] | None:
+    """The batch that the run has just taken by itself; none that is older."""
+    batch, current = store.batch(run_id), history.current
+    if batch is None or current is None or batch.get("step") != history.progress[current].done:
+        return None
+    return batch
 
 
 def _expected(config: RunConfig, store: Store) -> Mapping[str, float]:

@@ -19,7 +19,7 @@ from distill_core.models.sizes import (
     student_model,
     teacher_parameters,
 )
-from pages import _controls, _data_controls, _draft, _looks, _router, _run_view, _session
+from pages import _controls, _data_controls, _draft, _identity, _looks, _router, _run_view, _session
 from pages._copy_link import copy_link
 from pages._phone import close_sidebar
 
@@ -201,7 +201,7 @@ def _start(profile: Profile | None, usable: bool) -> bool:
 def _submit(config: RunConfig) -> None:
     """Starts a run of this person, unless the lab's limits forbid it."""
     try:
-        run_id = _session.executor().submit(config, _session.owner())
+        run_id = _session.executor().submit(config, _identity.owner())
     except DistillError as error:
         _looks.show_error(error)
         return

@@ -212,6 +212,7 @@ CLOCKS = {"strftime": time.strftime, "gmtime": time.gmtime, "perf_counter": time
 
 
 def test_nobody_can_queue_more_runs_than_the_lab_allows(executor: Executor, store: Store) -> None:
+    store.home.mkdir(parents=True, exist_ok=True)
     (store.home / "limits.json").write_text('{"queued_per_owner": 2}')
     runs = [executor.submit(long_run(seed=seed), owner="anna") for seed in range(2)]
     with pytest.raises(LimitError, match="queued_per_owner must not exceed 2, got 3 runs of yours"):
@@ -222,6 +223,7 @@ def test_nobody_can_queue_more_runs_than_the_lab_allows(executor: Executor, stor
 
 
 def test_a_run_paused_for_long_makes_way_for_those_who_wait(executor: Executor, store: Store) -> None:
+    store.home.mkdir(parents=True, exist_ok=True)
     (store.home / "limits.json").write_text('{"pause_minutes": 0.01}')
     first = executor.submit(long_run())
     wait_for_steps(store, first)

@@ -42,8 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An empty home folder, whose executor is closed in the end."""
     monkeypatch.setenv("DISTILL_HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
-    for module in (_identity, _session):  # AppTest tells no address
-        monkeypatch.setattr(module, "is_local", lambda: True)
+    monkeypatch.setattr(_identity, "is_local", lambda: True)  # AppTest tells no address
     st.cache_resource.clear()
     store = Store(tmp_path)
     yield store
@@ -338,7 +337,7 @@ def test_others_may_look_and_copy_but_not_change(home: Store) -> None:
 
 def test_a_forged_request_of_others_changes_nothing(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = made(home, owner="somebody else")
-    monkeypatch.setattr(_session, "may_manage", lambda status: False)
+    monkeypatch.setattr(_identity, "may_manage", lambda status: False)
     monkeypatch.setattr(st, "session_state", {"runs.chosen": [run_id]})
     _run_actions.delete([run_id])
     assert home.run_ids() == [run_id]

@@ -17,15 +17,20 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
 
 
 def _stopped(result: Mapping[str, Any]) -> list[str]:
-    """Says that somebody has ended the training early, which makes every comparison one with a half-taught student."""
+    """Says that somebody has ended the training early."""
     stopped = result.get("stopped")
     if stopped is None:
         return []
     where = f"at step {stopped['step']:,} of {stopped['steps']:,}"
-    if stopped["stage"] != "distil" or result.get("seeds"):
+    if not _half_taught(result):
         return [f"The repeats were stopped {where}; those that had ended count."]
-    alone = ", while the one alone learned to the end" if result["baseline"] else ""
-    return [f"The student was stopped {where}{alone}."]
+    return [f"The student was stopped {where}, and is measured as it was then."]
+
+
+def _half_taught(result: Mapping[str, Any]) -> bool:
+    """Whether the student itself was stopped before its time, and not one of its repeats."""
+    stopped = result.get("stopped")
+    return stopped is not None and stopped["in_student"]
 
 
 def _against_chance(result: Mapping[str, Any]) -> list[str]:
@@ -82,6 +87,11 @@ def _against_baseline(result: Mapping[str, Any]) -> list[str]:
     gain, margin = result["gain"], result["gain_margin"]
     if gain is None:
         return ["No baseline was trained, so nobody can say whether the teacher helped."]
+    if _half_taught(result):
+        return [
+            f"Whether the teacher helped cannot be said: the same student alone learned to the end "
+            f"({_percent(result['baseline']['test_accuracy'])})."
+        ]
     points, spread = round(100 * gain, 1) + 0.0, f"±{100 * margin:.1f}{_chance(result)}"
     tested = result.get("sizes", {}).get("test", FEW_TEXTS)
     if tested < FEW_TEXTS:
