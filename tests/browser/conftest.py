@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pages._identity import COOKIE
 from tests.browser.find import chromium
 
 ROOT = Path(__file__).parents[2]
@@ -91,8 +92,9 @@ def _wait_until_served(address: str, server: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page at desktop width that fails its test if the browser reports an error."""
+    """A page at desktop width, the same person's in every test, that fails if the browser reports an error."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.add_cookies([{"name": COOKIE, "value": "p" * 32, "domain": "127.0.0.1", "path": "/"}])
     opened = context.new_page()
     opened.set_default_timeout(30_000)
     errors: list[str] = []

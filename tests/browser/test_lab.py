@@ -27,6 +27,11 @@ def pick(page: Page, group: int, size: str) -> None:
     page.get_by_test_id("stSidebar").get_by_role("radio", name=size, exact=True).nth(group).click()
 
 
+def discard(page: Page) -> None:
+    page.get_by_role("button", name="Discard", exact=True).click()
+    page.get_by_role("button", name="Really discard", exact=True).click()
+
+
 def small_settings(page: Page) -> None:
     pick(page, 0, "XS")
     pick(page, 1, "XS")
@@ -57,7 +62,7 @@ def test_first_run_from_start_to_two_predictions(page: Page, lab: str) -> None:
     page.reload()
     expect(page.get_by_text(f"run {run[1]}")).to_be_visible()
     expect(page.get_by_text(re.compile(r"^(The student|The teacher is)")).first).to_be_visible(timeout=300_000)
-    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    expect(page.get_by_role("button", name="Discard")).to_have_count(0)
 
     page.get_by_role("button", name=re.compile("Compare teacher and student")).click()
     page.get_by_role("textbox", name="Text").fill("a wonderful and moving film")
@@ -125,7 +130,7 @@ def test_zoom_stays_while_the_chart_grows_in_one_node(page: Page, lab: str) -> N
 
 def test_page_answers_within_a_second_while_training_runs(page: Page, lab: str) -> None:
     open_train(page, lab)
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard")).to_be_visible()
     caption = page.get_by_text(re.compile(r"^\d\.\d+ M → \d\.\d+ M parameters")).first
     waits = []
     for size in ("L", "S", "XL", "M", "L"):
@@ -140,15 +145,15 @@ def test_page_answers_within_a_second_while_training_runs(page: Page, lab: str) 
 
 def test_a_second_browser_sees_the_run_and_cancel_ends_it_for_both(page: Page, browser: Browser, lab: str) -> None:
     open_train(page, lab)
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard")).to_be_visible()
     context = browser.new_context()
     other = context.new_page()
     other.goto(page.url)
-    expect(other.get_by_role("button", name="Cancel")).to_be_visible(timeout=30_000)
-    page.get_by_role("button", name="Cancel").click()
+    expect(other.get_by_text("Started in another browser")).to_be_visible()
+    discard(page)
     asked = time.monotonic()
     for each in (page, other):
-        expect(each.get_by_text("This run was cancelled")).to_be_visible()
+        expect(each.get_by_text("This run was discarded")).to_be_visible()
     assert time.monotonic() - asked < 6
     context.close()
 
@@ -229,15 +234,15 @@ def test_the_article_shows_the_losses_of_both_models_live(page: Page, lab: str) 
         values = lines[name]
         half = len(values) // 2
         assert statistics.fmean(values[half:]) < statistics.fmean(values[:half]), name
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("This run was cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard")).to_be_visible()
+    discard(page)
+    expect(page.get_by_text("This run was discarded")).to_be_visible()
 
 
 def test_every_page_fits_a_phone(browser: Browser, lab: str) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844})
     phone = context.new_page()
-    for path in ("", "data", "compare", "runs"):
+    for path in ("", "data", "compare", "runs", "storage"):
         phone.goto(f"{lab}/{path}")
         expect(phone.locator(".lab-title").first).to_be_visible(timeout=30_000)
         overflow = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -245,7 +250,7 @@ def test_every_page_fits_a_phone(browser: Browser, lab: str) -> None:
     context.close()
 
 
-@pytest.mark.parametrize(("path", "heading"), [("data", "Movie reviews"), ("runs", "Runs")])
+@pytest.mark.parametrize(("path", "heading"), [("data", "Movie reviews"), ("runs", "Runs"), ("storage", "Storage")])
 def test_any_page_may_be_the_first_that_a_server_shows(page: Page, tmp_path: Path, path: str, heading: str) -> None:
     with served(tmp_path) as address:
         page.goto(f"{address}/{path}")
@@ -253,3 +258,4 @@ def test_any_page_may_be_the_first_that_a_server_shows(page: Page, tmp_path: Pat
         expect(page).to_have_url(re.compile(f"/{path}"))
         expect(page.get_by_role("link", name="Compare")).to_be_visible()
         expect(page.get_by_role("link", name="figures")).to_have_count(0)
+        expect(page.get_by_text("Page not found")).to_have_count(0)

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 SETTINGS = (
-    "teacher.size=XS&teacher.pretrain=false&teacher.epochs=1&student.size=XS&training.epochs=50&data.train_limit=600"
+    "teacher.size=XS&teacher.pretrain=false&teacher.epochs=1&student.size=XS&training.epochs=200&data.train_limit=2000"
     "&training.baseline=false&objective.beta=3.5"
 )
 STUDENT = "Student: CE, β·KL and total"
@@ -116,15 +116,15 @@ def test_settings_survive_page_switches_and_refresh_and_open_elsewhere(
     sidebar = page.get_by_test_id("stSidebar")
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
     slider = sidebar.get_by_role("slider").first
-    before = slider.get_attribute("aria-valuenow")
+    before = slider.input_value()
     slider.press("ArrowRight")
     sidebar.get_by_role("radio", name="GRU", exact=True).click()
-    expect(slider).not_to_have_attribute("aria-valuenow", before or "")
-    chosen = slider.get_attribute("aria-valuenow") or ""
+    expect(slider).not_to_have_value(before)
+    chosen = slider.input_value()
     page.wait_for_timeout(1500)
 
     def settings_are_shown(shown: Page) -> None:
-        expect(shown.get_by_test_id("stSidebar").get_by_role("slider").first).to_have_attribute("aria-valuenow", chosen)
+        expect(shown.get_by_test_id("stSidebar").get_by_role("slider").first).to_have_value(chosen)
         expect(shown.get_by_test_id("stSidebar").get_by_role("radio", name="GRU", exact=True)).to_be_checked()
 
     page.get_by_role("link", name="Data").click()
