@@ -4,7 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from distill_core.errors import DistillError
+from distill_core import files
+from distill_core.errors import DistillError, LimitError
 from pages import _identity, _looks, _router, _session
 
 st.set_page_config(
@@ -23,3 +24,7 @@ try:
     _identity.sign_in_button()
 except DistillError as error:
     _looks.show_error(error)
+except OSError as error:
+    if not files.says_full(error):
+        raise
+    _looks.show_error(LimitError("the disk must have room, got none; delete something on the page Storage"))

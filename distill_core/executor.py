@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 
 from distill_core import cleaning, limits, steering, storage
 from distill_core.config import RunConfig
-from distill_core.errors import DistillError, LimitError, RunError
+from distill_core.errors import ConfigError, DistillError, LimitError, RunError
 from distill_core.events import RunCancelled, RunFailed, RunInterrupted
+from distill_core.limits import Limits
 from distill_core.store import Status, Store
 
 TRASH_DAYS = 30.0
@@ -124,7 +125,7 @@ class Executor:
             self._wake.wait(TICK)
 
     def _look(self) -> None:
-        allowed = limits.load(self.store.home)
+        allowed = self._limits()
         self.workers = allowed.workers or _devices()
         self._bury_dead()
         open_runs = self.store.open_runs()
@@ -137,6 +138,13 @@ class Executor:
             self._make_room(working, allowed.pause_minutes)
         if self._spare is None:
             self._spare = self._spawn()
+
+    def _limits(self) -> Limits:
+        """The lab's limits; the defaults where they cannot be read, which whoever starts a run is told."""
+        try:
+            return limits.load(self.store.home)
+        except ConfigError:
+            return Limits()
 
     def _start(self, run_id: str) -> None:
         process, self._spare = self._spare or self._spawn(), None

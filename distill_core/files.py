@@ -69,6 +69,22 @@ def write_tensors(file: Path, tensors: dict[str, Tensor], facts: Mapping[str, st
         save_file(tensors, path, None if facts is None else dict(facts))
 
 
+def all_whole(folder: Path) -> bool:
+    """Whether the JSON and safetensors files of a folder can be read; of tensors only the header and the size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        for file in folder.iterdir():
+            if file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            elif file.suffix == ".safetensors":
+                with safe_open(file, framework="np"):
+                    pass
+    except (OSError, ValueError, RecursionError, SafetensorError):
+        return False
+    return True
+
+
 def says_full(error: BaseException) -> bool:
     """Whether an error says that the disk, or a person's share of it, is full; safetensors has errors of its own."""
     code = getattr(error, "errno", None)

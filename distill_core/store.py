@@ -500,6 +500,16 @@ class Store:
         folder = self.home / kind / key
         return folder if folder.is_dir() else None
 
+    def usable(self, kind: CacheKind, key: str) -> Path | None:
+        """The same for those who are about to read it: what a bad disk has spoilt goes, to be computed again."""
+        folder = self.cached(kind, key)
+        if folder is None or files.all_whole(folder):
+            return folder
+        aside = folder.with_name(f".new-{secrets.token_hex(4)}")
+        folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        return None
+
     def publish(self, kind: CacheKind, key: str, fill: Callable[[Path], None]) -> Path:
         """Keeps something computed under its key: `fill` writes into the folder that it is given."""
         folder = self.home / kind / key

@@ -56,7 +56,7 @@ def prepare_data(
         progress: hears what is being done and the part that is done, 0 to 1.
     """
     key = keys.data_key(config, store.data_folder)
-    folder = store.cached("tokens", key)
+    folder = store.usable("tokens", key)
     if folder is None:
         dataset = sources.load(
             config.data, store.data_folder, check, lambda words, part: progress(words, READ_SHARE * part)
@@ -151,7 +151,7 @@ def _answers_of_file(job: Job) -> Teaching:
 def _obtain_teacher(job: Job) -> Teaching:
     """The teacher of this configuration: from the home folder, or trained and kept there, with its answers."""
     key = keys.teacher_key(job.config, job.context.compute.precision, job.store.data_folder)
-    folder, seconds = job.store.cached("teachers", key), dict[str, float]()
+    folder, seconds = job.store.usable("teachers", key), dict[str, float]()
     if folder is None:
         trained = new = teachers.new(job)
         seconds = teachers.train(new, job)
@@ -188,7 +188,7 @@ def _with_transfer(job: Job, teaching: Teaching) -> Teaching:
     if teaching.folder is None:
         return _with_answered_texts(job, teaching)
     key = keys.transfer_key(job.config, job.context.compute.precision, job.store.data_folder)
-    folder, seconds = job.store.cached("transfer", key), dict[str, float]()
+    folder, seconds = job.store.usable("transfer", key), dict[str, float]()
     if folder is None:
         texts = _transfer_texts(job)
         own = teachers.saved(job, teaching.folder)
@@ -244,7 +244,7 @@ def _with_words(job: Job, teaching: Teaching) -> Teaching:
     """Adds what the teacher makes of each word, for the student's words to start from."""
     assert teaching.folder is not None
     key = keys.words_key(job.config, job.context.compute.precision, job.store.data_folder)
-    folder, seconds = job.store.cached("words", key), dict[str, float]()
+    folder, seconds = job.store.usable("words", key), dict[str, float]()
     if folder is None:
         started = time.perf_counter()
         words = teachers.word_vectors(teachers.saved(job, teaching.folder), job)

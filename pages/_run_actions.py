@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from distill_core import archive, limits
+from distill_core import archive
 from distill_core.errors import DistillError
 from distill_core.store import short
 from pages import _identity, _looks, _run_rows, _session
@@ -151,7 +151,7 @@ def import_archive() -> None:
         file = st.file_uploader(
             "An archive of a run",
             type="zip",
-            max_upload_size=limits.load(_session.store().home).upload_megabytes,
+            max_upload_size=_session.allowed().upload_megabytes,
             help="A file that Export has made, here or in another lab. All of it is checked before it joins your runs.",
             key=f"runs.import.{st.session_state.setdefault('runs.imports', 0)}",
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import threading
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from importlib import import_module
+from pathlib import Path
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -14,7 +16,7 @@ import streamlit as st
 from distill_core import keys, limits, openmp
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
-from distill_core.errors import DistillError
+from distill_core.errors import DataError, DistillError
 from distill_core.events import History
 from distill_core.executor import Executor, executor_of
 from distill_core.limits import Limits
@@ -32,8 +34,11 @@ def store() -> Store:
 
 
 def allowed() -> Limits:
-    """What this lab allows. Raises ConfigError."""
-    return limits.load(store().home)
+    """What this lab allows; the defaults where its own limits cannot be read, which Start and Storage tell."""
+    try:
+        return limits.load(store().home)
+    except DistillError:
+        return Limits()
 
 
 def executor() -> Executor:
@@ -57,9 +62,12 @@ def _load() -> None:
 
 
 def known_profile(config: RunConfig) -> Profile | None:
-    """What the configured data set looks like; None while nobody has read it. Raises DataError."""
+    """What the configured data set looks like; None until somebody has read it, or if that is spoilt. Raises DataError."""
     folder = store().cached("tokens", keys.data_key(config, store().data_folder))
-    return None if folder is None else Profile.read(folder)
+    try:
+        return None if folder is None else Profile.read(folder)
+    except DataError:
+        return None
 
 
 def read_profile(config: RunConfig) -> Profile:
@@ -122,20 +130,37 @@ def chosen_run() -> str | None:
     chosen = st.session_state.get("run")
     if chosen in known:
         return str(chosen)
-    return next((run_id for run_id in reversed(known) if _state(run_id) is not None and _has_config(run_id)), None)
-
-
-def _has_config(run_id: str) -> bool:
-    try:
-        store().config(run_id)
-    except DistillError:
-        return False
-    return True
+    return next((run_id for run_id in reversed(known) if _can_be_read(run_id, "config.json", "status.json")), None)
 
 
 def finished_runs() -> list[str]:
     """Runs whose models can answer, latest first."""
-    return [run_id for run_id in reversed(store().run_ids()) if _state(run_id) == "finished"]
+    return [
+        run_id
+        for run_id in reversed(store().run_ids())
+        if _state(run_id) == "finished" and _can_be_read(run_id, "config.json", "result.json")
+    ]
+
+
+def _can_be_read(run_id: str, *names: str) -> bool:
+    """Whether some files of a run are what they should be."""
+    folder = store().run_folder(run_id)
+    try:
+        stamps = tuple((folder / name).stat().st_mtime_ns for name in names)
+    except OSError:
+        return False
+    return _was_read(store().home, run_id, names, stamps)
+
+
+@lru_cache(maxsize=4096)
+def _was_read(home: Path, run_id: str, names: tuple[str, ...], stamps: tuple[int, ...]) -> bool:
+    """The same, asked once for each state of the files."""
+    own = Store(home)
+    reads = {"config.json": own.config, "status.json": own.status, "result.json": own.result}
+    try:
+        return all(reads[name](run_id) is not None for name in names)
+    except DistillError:
+        return False
 
 
 def is_open(run_id: str) -> bool:
@@ -162,7 +187,8 @@ def keep_draft() -> None:
     """Keeps the settings that the controls show, for this browser to find them again after a refresh."""
     kept = {"settings": changed_settings(), "run": st.session_state.get("run")}
     if kept != st.session_state.get("draft.kept"):
-        store().write_draft(owner(), kept)
+        with suppress(OSError):  # a full disk must not take the page away
+            store().write_draft(owner(), kept)
         st.session_state["draft.kept"] = kept
 
 

@@ -253,4 +253,7 @@ if shown is None:
 else:
     if st.session_state.get("train.started") == shown:
         close_sidebar(shown)
-    _run_view.show(shown)
+    try:
+        _run_view.show(shown)
+    except DistillError as error:  # its files cannot be read; another can be started
+        _looks.show_error(error)

@@ -341,3 +341,75 @@ def test_lines_of_the_version_before_can_still_be_read() -> None:
     epoch = '{"event": "epoch", "time": 2.0, "stage": "distil", "epoch": 1, "split": "val", "accuracy": 0.5, "ce": 0.6}'
     assert decode(step + '"loss": 0.9, "lr": 0.001}') == (1.0, Step("distil", 3, 24, 0.7, 0.1, 0.9, 0.001))
     assert decode(epoch) == (2.0, Epoch("distil", 1, "val", 0.5, 0.6))
+
+
+def told(*events: tuple[float, Event]) -> History:
+    history = History()
+    history.feed(events)
+    return history
+
+
+def taken(number: int, loss: float = 1.0) -> Step:
+    return Step("distil", number, 8 * number, loss, 0.5, loss, 0.1)
+
+
+def begun(again: bool = False) -> RunStarted:
+    return RunStarted("a", ("distil", "test"), "cpu", "float32", again)
+
+
+def test_steps_taken_again_after_an_interruption_replace_those_that_were_lost() -> None:
+    history = told(
+        (0, begun()),
+        (1, StageStarted("distil", 10)),
+        *((number, taken(number, 9.0)) for number in (1, 2, 3, 4, 5)),
+        (6, Epoch("distil", 1, "val", 0.5, 1.0)),
+        (90, RunInterrupted("gone")),
+        (100, begun(again=True)),
+        (101, StageStarted("distil", 10)),
+        (102, taken(4, 2.0)),
+        (103, taken(5, 2.0)),
+        (104, Epoch("distil", 1, "val", 0.6, 1.0)),
+        (105, taken(6, 2.0)),
+    )
+    progress = history.progress["distil"]
+    assert [(step.step, step.loss) for step in progress.curve] == [(1, 9), (2, 9), (3, 9), (4, 2), (5, 2), (6, 2)]
+    assert [(epoch.epoch, epoch.accuracy) for epoch in progress.epochs] == [(1, 0.6)]
+    assert progress.updated - progress.started == pytest.approx(10.0), "the time between is left out"
+
+
+def test_a_stage_that_was_done_before_an_interruption_stays_as_it_was() -> None:
+    history = told(
+        (0, begun()),
+        (1, StageStarted("distil", 3)),
+        (2, taken(3)),
+        (3, StageFinished("distil", 2.0, 0.7)),
+        (9, begun(again=True)),
+        (9, StageStarted("distil", 0, cached=True)),
+        (9, StageFinished("distil", 0.0, None)),
+    )
+    progress = history.progress["distil"]
+    assert (progress.seconds, progress.accuracy, progress.steps, progress.cached) == (2.0, 0.7, 3, False)
+    assert len(progress.curve) == 1
+
+
+def test_the_time_of_a_pause_is_left_out() -> None:
+    history = told((0, begun()), (1, StageStarted("distil", 9)), (2, taken(1)), (3, Paused()))
+    assert history.paused
+    history.feed([(63, Resumed()), (64, taken(2))])
+    assert not history.paused
+    progress = history.progress["distil"]
+    assert progress.updated - progress.started == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("end", [RunFinished(), RunFailed("no"), RunCancelled(), RunInterrupted("gone")])
+def test_a_run_that_has_ended_is_not_paused(end: Event) -> None:
+    assert not told((0, begun()), (1, Paused()), (2, end)).paused
+
+
+def test_a_copy_does_not_change_with_further_events() -> None:
+    history = told((0, begun()), (1, StageStarted("distil", 9)), (2, taken(1)))
+    copy = history.copy()
+    history.feed([(3, taken(2)), (4, Epoch("distil", 1, "val", 0.5, 1.0)), (5, Warned("hm"))])
+    assert [step.step for step in copy.progress["distil"].curve] == [1]
+    assert (copy.progress["distil"].epochs, copy.warnings, copy.progress["distil"].done) == ([], [], 1)
+    assert len(history.progress["distil"].curve) == 2

@@ -21,7 +21,7 @@ from distill_core.errors import RunError
 from distill_core.events import Epoch, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted, Step
 from distill_core.executor import executor_of
 from distill_core.store import Notes, Store, short
-from pages import _identity, _run_actions, _run_rows, _session
+from pages import _identity, _run_actions, _run_rows
 
 ROOT = Path(__file__).parents[1]
 ENTRY = {

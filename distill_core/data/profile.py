@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from distill_core.errors import DataError
+
 
 @dataclass(frozen=True)
 class Example:
@@ -45,10 +47,16 @@ class Profile:
 
     @classmethod
     def read(cls, folder: Path) -> Profile:
-        """The inverse of `write`."""
-        values = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
-        values["labels"], values["notes"] = tuple(values["labels"]), tuple(values["notes"])
-        values["examples"] = tuple(Example(**example) for example in values["examples"])
-        for name in ("lengths", "unknown_by_size"):
-            values[name] = {int(number): value for number, value in values[name].items()}
-        return cls(**values)
+        """The inverse of `write`. Raises DataError where it cannot be read."""
+        try:
+            values = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+            values["labels"], values["notes"] = tuple(values["labels"]), tuple(values["notes"])
+            values["examples"] = tuple(Example(**example) for example in values["examples"])
+            for name in ("lengths", "unknown_by_size"):
+                values[name] = {int(number): value for number, value in values[name].items()}
+            return cls(**values)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"what was kept of the data set must be readable, got a broken {folder.name}/profile.json ({error}); "
+                "delete it with: storage --clean caches"
+            ) from None
