@@ -62,7 +62,7 @@ def _load() -> None:
 
 
 def known_profile(config: RunConfig) -> Profile | None:
-    """What the configured data set looks like; None until somebody has read it, or if that is spoilt. Raises DataError."""
+    """What the configured data set looks like; None where nobody has read it yet. Raises DataError."""
     folder = store().cached("tokens", keys.data_key(config, store().data_folder))
     try:
         return None if folder is None else Profile.read(folder)
