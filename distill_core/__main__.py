@@ -19,7 +19,7 @@ from distill_core import housekeeping, openmp, steering
 from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
-from distill_core.events import Epoch, Event, RunStarted, StageFinished, StageStarted, Step, Warned
+from distill_core.events import Epoch, Event, RunInterrupted, RunStarted, StageFinished, StageStarted, Step, Warned
 from distill_core.housekeeping import answer
 from distill_core.presets import PRESETS, load
 from distill_core.store import Store, home_folder
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         config = load(options.preset, options.config, settings)
         run_id = store.create_run(config, state="running")
     else:
-        run_id, options.assigned = _assigned_run(options.run_id, store), True
+        run_id, options.device = _assigned_run(options.run_id, store)
         if not run_id:
             return 0
     return _work(run_id, store, options)
@@ -75,11 +75,12 @@ def _work(run_id: str, store: Store, options: argparse.Namespace) -> int:
     """Takes a run to its end in this process."""
     print(f"run {run_id} in {store.run_folder(run_id)}", file=sys.stderr)
     try:
-        result = work(run_id, store, _Narrator(lambda: _left_out(run_id, store)))
+        device: int | None = getattr(options, "device", None)
+        result = work(run_id, store, _Narrator(lambda: _left_out(run_id, store)), device=device)
     except DistillError:
         raise
     except Exception as error:
-        if getattr(options, "assigned", False):
+        if hasattr(options, "device"):
             raise  # into the log of the run
         print(f"run {run_id} failed: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -91,21 +92,21 @@ def _work(run_id: str, store: Store, options: argparse.Namespace) -> int:
     return 0
 
 
-def _assigned_run(name: str, store: Store) -> str:
-    """The run that an executor wants done: named, or for `-` the line that it sends once it needs us."""
+def _assigned_run(name: str, store: Store) -> tuple[str, int | None]:
+    """The run that an executor wants done, and its device: for `-` from the line that it sends once it needs us."""
     if name != "-":
-        return store.find_run(name)
+        return store.find_run(name), None
     from distill_core import device, pipeline
 
     pipeline.warm_up()
     order = sys.stdin.readline()
     if not order:
-        return ""
+        return "", None
     given = json.loads(order)
     store.divert_output(given["run_id"])
     device.take_part(given["device"], given["workers"])
     os.nice(5)  # the pages stay quick while we compute
-    return str(given["run_id"])
+    return str(given["run_id"]), given["device"]
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -166,6 +167,8 @@ class _Narrator:
                 line = f"{event.stage}: done in {event.seconds:.1f} s"
             case Warned():
                 line = f"warning: {event.message}"
+            case RunInterrupted():
+                line = event.reason
         if line:
             self._spoke = time.monotonic()
             print(line, file=sys.stderr, flush=True)

@@ -44,6 +44,8 @@ class RunCheckpoints:
     ledger: _Ledger
     clock: Callable[[], float]
     prefix: str = ""
+    lost: bool = False
+    """Whether there were checkpoints of other code or another machine, which are of no use."""
 
     @classmethod
     def of(cls, folder: Path, code: str, clock: Callable[[], float] = time.perf_counter) -> RunCheckpoints:
@@ -54,13 +56,14 @@ class RunCheckpoints:
             clock: seconds, pauses not counted.
         """
         found, seconds = _ledger_in(folder / STAGES)
+        lost = found not in (code, None)
         if found != code:
             shutil.rmtree(folder, ignore_errors=True)
             seconds = {}
         folder.mkdir(exist_ok=True)
         ledger = _Ledger(folder / STAGES, code, seconds)
         ledger.write()
-        return cls(folder, ledger, clock)
+        return cls(folder, ledger, clock, lost=lost)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and facts of a checkpoint; None where there is none, or it cannot be read."""
@@ -115,6 +118,11 @@ class RunCheckpoints:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{self.prefix}{name}.safetensors"
+
+
+def seconds_by_stage(folder: Path) -> dict[str, float]:
+    """Seconds that a run with these checkpoints has spent in each stage."""
+    return _ledger_in(folder / STAGES)[1]
 
 
 def _ledger_in(file: Path) -> tuple[str | None, dict[str, float]]:

@@ -64,8 +64,9 @@ class Control:
         self._time_limit, self._spent = time_limit, spent
         self._begun = time.perf_counter()
         self._paused_seconds = 0.0
+        self._since: float | None = None
+        """When the pause that is under way began."""
         self._stepped = 0
-        """Number of the wish for the step that was taken last."""
         self._inside = False
         """Whether a granted step is under way."""
         self._paused = False
@@ -75,7 +76,8 @@ class Control:
 
     def clock(self) -> float:
         """Seconds that have passed, pauses not counted."""
-        return time.perf_counter() - self._paused_seconds
+        now = time.perf_counter()
+        return now - self._paused_seconds - (0.0 if self._since is None else now - self._since)
 
     def check(self) -> None:
         """Returns at once, or once a pause is over. A wish for a step leads up to the next batch of a training.
@@ -109,6 +111,11 @@ class Control:
         self._inside = False
 
     @property
+    def step_number(self) -> int:
+        """Number of the wish for the step that was taken last."""
+        return self._stepped
+
+    @property
     def shows(self) -> bool:
         """Whether somebody looks at this very batch."""
         return self._inside and self._wish().what == "batch"
@@ -130,7 +137,7 @@ class Control:
         if self._over_time() and not self.keeps:
             raise LimitError(
                 f"training_minutes must not exceed {(self._time_limit or 0) / 60:g}, got a run that works for longer; "
-                "train on fewer texts or a smaller teacher, or raise the limit"
+                "raise the limit and resume it, or train on fewer texts or a smaller teacher"
             )
         return wish
 
@@ -145,7 +152,7 @@ class Control:
         return wish.what in STEPWISE and not self._inside and taken
 
     def _wait(self) -> Wish:
-        since = time.perf_counter()
+        since = self._since = time.perf_counter()
         self._set_paused(True)
         try:
             while True:
@@ -154,7 +161,7 @@ class Control:
                     return wish
                 time.sleep(LOOK)
         finally:
-            self._paused_seconds += time.perf_counter() - since
+            self._paused_seconds, self._since = self._paused_seconds + time.perf_counter() - since, None
 
     def _over_time(self) -> bool:
         if self._time_limit is None:

@@ -45,7 +45,7 @@ def count() -> int:
 
 
 def take_part(device: int, workers: int) -> None:
-    """Keeps this process to one of the machine's GPUs, or to its part of the cores. Call it before anything computes.
+    """Keeps this process to one of the machine's GPUs, or to its part of the cores.
 
     Args:
         device: which one, from 0.
@@ -53,8 +53,7 @@ def take_part(device: int, workers: int) -> None:
     """
     gpus = torch.cuda.device_count()
     if gpus:
-        given = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(str(number) for number in range(gpus))).split(",")
-        os.environ["CUDA_VISIBLE_DEVICES"] = given[device % gpus]
+        torch.cuda.set_device(device % gpus)
     elif workers > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(_cores() // workers, 1)))
 

@@ -104,7 +104,8 @@ def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float]]]:
     for run_id in reversed(store.run_ids()):
         with contextlib.suppress(DistillError, KeyError):
             result = store.result(run_id)
-            if result is not None:
+            # One that was stopped has not done the work that its settings say.
+            if result is not None and not result.get("stopped") and isinstance(result["seconds"], dict):
                 yield store.config(run_id), result["seconds"]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -48,13 +49,12 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The worker has begun. `stages` are those that this run goes through; `again` if it goes on where it was."""
+    """A worker has begun, or goes on where another was. `stages` are those that this run goes through."""
 
     run_id: str
     stages: tuple[str, ...]
     device: str
     precision: str
-    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,11 +273,16 @@ class History:
     read: int = 0
     """Number of events taken in."""
     _paused_at: float = 0.0
-    _latest: float = 0.0
+    _latest: float = -math.inf
+    _shift: float = 0.0
 
     def feed(self, events: Iterable[tuple[float, Event]]) -> None:
         """Takes in further events, each with its time."""
-        for when, event in events:
+        for written, event in events:
+            when = written + self._shift
+            if when < self._latest and not isinstance(event, RunInterrupted):
+                self._shift += self._latest - when  # the clock was set back
+                when = self._latest
             self._take(when, event)
             if not isinstance(event, RunInterrupted):  # it may be noticed long after the work has ended
                 self._latest = when
@@ -295,7 +300,7 @@ class History:
         match event:
             case RunStarted():
                 self.stages, self.device, self.precision = event.stages, event.device, event.precision
-                self._leave_out(when - self._latest, when)
+                self._leave_out(when - self._latest)
             case StageStarted() if event.stage in self.progress:
                 self._begin_again(event)
             case StageStarted():
@@ -313,7 +318,7 @@ class History:
             case Paused():
                 self.paused, self._paused_at = True, when
             case Resumed():
-                self._leave_out(when - self._paused_at, when)
+                self._leave_out(when - self._paused_at)
             case RunFinished() | RunFailed() | RunCancelled() | RunInterrupted():
                 self.paused = False
 
@@ -323,12 +328,20 @@ class History:
         if not event.cached:
             stage.steps = event.steps
 
-    def _leave_out(self, seconds: float, when: float) -> None:
+    def _leave_out(self, seconds: float) -> None:
         """Moves the stage that is under way past a time in which nothing was done."""
         self.paused = False
         current = self.current
         if current is not None and seconds > 0:
             self.progress[current].move(seconds)
+
+    @property
+    def worked(self) -> float:
+        """Seconds of work, pauses and interruptions left out."""
+        return sum(
+            max(stage.updated - stage.started, 0.0) if stage.seconds is None else stage.seconds
+            for stage in self.progress.values()
+        )
 
     @property
     def current(self) -> str | None:

@@ -13,6 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +23,14 @@ from filelock import FileLock, Timeout
 
 from distill_core import cleaning, limits, steering, storage
 from distill_core.config import RunConfig
-from distill_core.errors import ConfigError, DistillError, LimitError, RunError
-from distill_core.events import RunCancelled, RunFailed, RunInterrupted
-from distill_core.limits import Limits
+from distill_core.errors import DistillError, LimitError
+from distill_core.events import RunCancelled, RunInterrupted
 from distill_core.store import Status, Store
 
 TRASH_DAYS = 30.0
 """Days for which a deleted run can be brought back."""
+TRIES = 3
+"""Workers that may die before a run has begun."""
 TICK = 0.25
 """Seconds between two looks at the queue."""
 
@@ -45,12 +49,11 @@ class Executor:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.workers = 1
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._children: list[_Child] = []
         self._spare: subprocess.Popen[bytes] | None = None
-        self._paused_since: dict[str, float] = {}
+        self._tries: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._serve, name="distill-executor", daemon=True)
         self._thread.start()
 
@@ -74,10 +77,10 @@ class Executor:
         self.store.requeue(run_id)
         self._wake.set()
 
-    def position(self, run_id: str) -> int | None:
-        """1 for the next in the queue, 2 for the one after it; None for a run that does not wait."""
-        waiting = [status.run_id for status in self.store.open_runs() if status.status == "queued"]
-        return waiting.index(run_id) + 1 if run_id in waiting else None
+    @property
+    def workers(self) -> int:
+        """How many runs work at the same time."""
+        return limits.usable(self.store.home).workers or _devices()
 
     def cancel(self, run_id: str) -> None:
         """Asks a run to stop, of which nothing is kept; it has stopped within 3 s. One that is final stays so."""
@@ -120,41 +123,41 @@ class Executor:
             cleaning.purge_trash(self.store, TRASH_DAYS)
         while not self._closing.is_set():
             self._wake.clear()
-            with contextlib.suppress(OSError, DistillError):
+            try:
                 self._look()
+            except Exception:  # a bug is told, and the runs of others go on
+                traceback.print_exc()
             self._wake.wait(TICK)
 
     def _look(self) -> None:
-        allowed = self._limits()
-        self.workers = allowed.workers or _devices()
         self._bury_dead()
-        open_runs = self.store.open_runs()
+        open_runs, workers = self.store.open_runs(), self.workers
         given = {child.run_id for child in self._children}
         working = [status for status in open_runs if status.run_id in given or status.status != "queued"]
         waiting = [status for status in open_runs if status.run_id not in given and status.status == "queued"]
-        for status in waiting[: max(self.workers - len(working), 0)]:
-            self._start(status.run_id)
-        if len(working) >= self.workers and waiting:
-            self._make_room(working, allowed.pause_minutes)
-        if self._spare is None:
-            self._spare = self._spawn()
+        for status in waiting[: max(workers - len(working), 0)]:
+            self._start(status.run_id, working, workers)
+        if len(working) >= workers and waiting:
+            self._make_room(working)
+        self._spare = self._living_spare() or self._spawn()
 
-    def _limits(self) -> Limits:
-        """The lab's limits; the defaults where they cannot be read, which whoever starts a run is told."""
-        try:
-            return limits.load(self.store.home)
-        except ConfigError:
-            return Limits()
-
-    def _start(self, run_id: str) -> None:
-        process, self._spare = self._spare or self._spawn(), None
-        taken = {child.device for child in self._children}
+    def _start(self, run_id: str, working: Sequence[Status], workers: int) -> None:
+        process, self._spare = self._living_spare() or self._spawn(), None
+        taken = {child.device for child in self._children} | {status.device for status in working}
         device = next(number for number in range(len(taken) + 1) if number not in taken)
-        order = {"run_id": run_id, "device": device, "workers": self.workers}
+        order = {"run_id": run_id, "device": device, "workers": workers}
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # a dead one is noticed in the next round
             pipe.write(json.dumps(order).encode() + b"\n")
         self._children.append(_Child(run_id, process, device))
+
+    def _living_spare(self) -> subprocess.Popen[bytes] | None:
+        """The worker that waits for a run, unless it has died."""
+        spare = self._spare
+        if spare is None or spare.poll() is None:
+            return spare
+        spare.communicate()
+        return None
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         """A worker that has its imports behind it by the time a run is there for it, so that runs start at once."""
@@ -178,29 +181,39 @@ class Executor:
                 self._record_death(run_id, None)
 
     def _record_death(self, run_id: str, code: int | None) -> None:
-        try:
+        """Records how a run ended, where its folder lets us; what cannot be written does not keep others waiting."""
+        with contextlib.suppress(OSError, DistillError):
             status = self.store.status(run_id)
-        except RunError:  # its folder is gone or broken: nothing can be recorded
-            return
-        if self.store.wish(run_id).what == "discard" and not status.final:
-            self.store.end_run(run_id, RunCancelled())
-        elif status.status == "queued" and code:
-            self.store.end_run(run_id, RunFailed(self._with_log(run_id, f"the worker ended with status {code}")))
-        elif status.status == "interrupted":
-            how = "Its process is gone." if code is None else f"Its process ended with status {code}."
+            if status.final or self.store.is_claimed(run_id):
+                return
+            if self.store.wish(run_id).what == "discard":
+                self.store.end_run(run_id, RunCancelled())
+            elif status.status == "queued":
+                self._try_again(run_id, code)
+            elif status.status == "interrupted":
+                how = "Its process is gone." if code is None else f"Its process ended with status {code}."
+                self.store.end_run(run_id, RunInterrupted(self._with_log(run_id, how)))
+
+    def _try_again(self, run_id: str, code: int | None) -> None:
+        """Leaves a run in the queue whose worker died before it had begun, unless that has happened too often."""
+        self._tries[run_id] += 1
+        if self._tries[run_id] >= TRIES:
+            del self._tries[run_id]
+            how = f"Its process ended {TRIES} times before it had begun, with status {code} at last."
             self.store.end_run(run_id, RunInterrupted(self._with_log(run_id, how)))
 
     def _with_log(self, run_id: str, reason: str) -> str:
         tail = self.store.log_tail(run_id)
         return f"{reason}\n{tail}" if tail else reason
 
-    def _make_room(self, working: list[Status], minutes: float | None) -> None:
-        """Asks runs that have paused for long to end for now, since others wait."""
-        now, paused = time.monotonic(), {status.run_id for status in working if status.status == "paused"}
-        self._paused_since = {run_id: self._paused_since.get(run_id, now) for run_id in paused}
-        for run_id, since in self._paused_since.items():
-            if minutes is not None and now - since > 60 * minutes:
-                self.store.ask(run_id, "interrupt")
+    def _make_room(self, working: Sequence[Status]) -> None:
+        """Asks runs that stand still, and of which nobody has asked anything for long, to make way."""
+        minutes = limits.usable(self.store.home).pause_minutes
+        for status in working:
+            if minutes is not None and status.status == "paused":
+                asked = self.store.asked_at(status.run_id)
+                if time.time() - asked > 60 * minutes:
+                    self.store.ask(status.run_id, "interrupt")
 
 
 def _devices() -> int:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         yield path
         path.chmod(0o755)
+        for written in [*(file for file in path.rglob("*") if file.is_file()), path]:
+            flush(written)
         path.rename(folder)
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -46,8 +48,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def flush(path: Path) -> None:
     """Has the disk hold what was written, so that a rename never puts an empty file in place of a full one."""
-    with path.open("rb") as stream, suppress(OSError):  # some file systems cannot, and a full one says so on write
-        os.fsync(stream.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text(file: Path, text: str) -> None:
@@ -80,15 +88,18 @@ def all_whole(folder: Path) -> bool:
             elif file.suffix == ".safetensors":
                 with safe_open(file, framework="np"):
                     pass
-    except (OSError, ValueError, RecursionError, SafetensorError):
+    except (IsADirectoryError, ValueError, RecursionError, SafetensorError):
         return False
+    except OSError:  # it may be readable again; whoever reads it will see
+        return True
     return True
 
 
 def says_full(error: BaseException) -> bool:
     """Whether an error says that the disk, or a person's share of it, is full; safetensors has errors of its own."""
     code = getattr(error, "errno", None)
-    return code in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return code in full or any(f"(os error {number})" in str(error) for number in full)
 
 
 def dump(values: Mapping[str, Any]) -> str:

@@ -106,6 +106,11 @@ def code_version(*names: str) -> str:
     return _digest_of(folder, tuple(_stamps(file for file in files if file.is_file())))
 
 
+def training_version(*names: str) -> str:
+    """The same, and the version of PyTorch: what decides the next step of a training."""
+    return digest([code_version(*names), _version("torch")])
+
+
 @lru_cache(maxsize=16)
 def _digest_of(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     """Hash of the text of files, read again only once one of them has changed: pages ask at every look."""

@@ -36,6 +36,14 @@ class Limits(BaseModel):
     )
 
 
+def usable(home: Path) -> Limits:
+    """The same for work that must go on: the defaults where the file is wrong, which whoever starts a run is told."""
+    try:
+        return load(home)
+    except ConfigError:
+        return Limits()
+
+
 def load(home: Path) -> Limits:
     """The limits of a home folder, the defaults where it has none of its own. Raises ConfigError."""
     file = home / FILE

@@ -14,7 +14,7 @@ from distill_core.checkpoints import RunCheckpoints
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.control import Control
 from distill_core.evaluation import Candidate
-from distill_core.events import Emit, RunStarted, stages_of
+from distill_core.events import Emit, RunStarted, Warned, stages_of
 from distill_core.job import Job
 from distill_core.models import classifier
 from distill_core.models.sizes import describe, student_model
@@ -41,9 +41,12 @@ def run(run_id: str, store: Store, emit: Emit, control: Control) -> Result:
     """
     config = store.config(run_id)
     device.use_all_cores()
-    compute, checkpoints = device.choose(config.training.precision), store.checkpoints(run_id, control.clock)
+    compute = device.choose(config.training.precision)
+    checkpoints = store.checkpoints(run_id, f"{compute.device.type} {compute.precision}", control.clock)
     context = Context(compute, emit, control, checkpoints=checkpoints)
-    emit(_started(run_id, config, store, context))
+    emit(RunStarted(run_id, _stages(config, store), compute.device.type, compute.precision))
+    if checkpoints.lost:
+        emit(Warned("The run began anew: since it was interrupted, the lab or the machine has changed."))
 
     job = Job(run_id, store, config, read_data(config, store, context), context)
     control.show = lambda batch: store.write_batch(run_id, _readable(batch, job))
@@ -55,13 +58,11 @@ def run(run_id: str, store: Store, emit: Emit, control: Control) -> Result:
     return result
 
 
-def _started(run_id: str, config: RunConfig, store: Store, context: Context) -> RunStarted:
-    """What the run says first; reading the data is one of its stages where nobody has read them before."""
-    stages, again = stages_of(config), store.has_begun(run_id)
+def _stages(config: RunConfig, store: Store) -> tuple[str, ...]:
+    """The stages of this run; reading the data is one of them where nobody has read it before."""
+    stages = stages_of(config)
     unread = store.cached("tokens", keys.data_key(config, store.data_folder)) is None
-    if unread and "read" not in stages:
-        stages = ("read", *stages)
-    return RunStarted(run_id, stages, context.compute.device.type, context.compute.precision, again)
+    return ("read", *stages) if unread and "read" not in stages else stages
 
 
 def _readable(batch: Mapping[str, Any], job: Job) -> dict[str, Any]:

@@ -26,16 +26,16 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 from filelock import FileLock, Timeout
 
 from distill_core import config as configuration
 from distill_core import events, files, keys
-from distill_core.checkpoints import RunCheckpoints
+from distill_core.checkpoints import RunCheckpoints, seconds_by_stage
 from distill_core.config import RunConfig
 from distill_core.control import What, Wish
 from distill_core.errors import RunError
@@ -68,7 +68,8 @@ TICK = 0.1
 class Status:
     """Where a run stands: times in seconds since the epoch, its worker by process id.
 
-    `queued` orders those that wait. `owner` is a hash of who may stop and delete the run; None for the command line.
+    `queued` orders those that wait; `device` counts the machine's devices from 0. `owner` is a hash of who may stop and
+    delete the run; None for the command line.
     """
 
     run_id: str
@@ -80,6 +81,7 @@ class Status:
     error: str | None = None
     queued: float = 0.0
     owner: str | None = None
+    device: int | None = None
 
     @property
     def final(self) -> bool:
@@ -183,13 +185,16 @@ class Store:
 
     def requeue(self, run_id: str) -> None:
         """Puts an interrupted run at the end of the queue. Raises RunError if it is not interrupted."""
-        if self.status(run_id).status != "interrupted":
-            state = self.status(run_id).status
-            raise RunError(f"run must be interrupted to be resumed, got {run_id!r} which is {state}; start a new one")
-        self.ask(run_id, "run")
-        self.update_status(
-            run_id, status="queued", queued=self._next_in_queue(), started=None, ended=None, pid=None, error=None
-        )
+        queued = self._next_in_queue()
+        with self._status_lock(run_id):
+            status = self.status(run_id)
+            if status.status != "interrupted":
+                raise RunError(
+                    f"run must be interrupted to be resumed, got {run_id!r} which is {status.status}; start a new one"
+                )
+            self._ask(run_id, "run")
+            again = replace(status, status="queued", queued=queued, started=None, ended=None, pid=None, error=None)
+            files.write_json(self.run_folder(run_id) / "status.json", asdict(again))
 
     def dead_runs(self) -> list[str]:
         """Runs that were at work when their process ended, which nobody has recorded yet."""
@@ -238,8 +243,9 @@ class Store:
         folder = self.home / "runs"
         if not folder.is_dir():
             return []
-        found = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-        return sorted(entry.name for entry in found if (entry / "status.json").is_file())
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
+        return sorted(name for name in names if _is_there(folder / name / "status.json"))
 
     def find_run(self, name: str) -> str:
         """The run id that equals `name` or alone ends with it. Raises RunError."""
@@ -265,8 +271,8 @@ class Store:
 
     def _written_status(self, run_id: str) -> Status:
         try:
-            return Status(**files.load_json(self.run_folder(run_id) / "status.json"))
-        except TypeError as error:
+            return _checked(Status(**files.load_json(self.run_folder(run_id) / "status.json")), run_id)
+        except (TypeError, ValueError) as error:
             raise RunError(f"status.json of {run_id!r} has other fields ({error}); the run cannot be read") from None
 
     def update_status(self, run_id: str, **changes: Any) -> Status:
@@ -372,15 +378,26 @@ class Store:
     def ask(self, run_id: str, what: What) -> None:
         """Leaves a wish for the worker of a run, which heeds it before its next batch."""
         with self._status_lock(run_id):
-            latest = self.wish(run_id)
-            files.write_json(self.run_folder(run_id) / "control.json", asdict(Wish(latest.number + 1, what)))
+            self._ask(run_id, what)
+
+    def _ask(self, run_id: str, what: What) -> None:
+        wish = Wish(self.wish(run_id).number + 1, what)
+        files.write_json(self.run_folder(run_id) / "control.json", asdict(wish))
+
+    def asked_at(self, run_id: str) -> float:
+        """When somebody last asked something of a run, in seconds since the epoch; now where nobody has."""
+        try:
+            return (self.run_folder(run_id) / "control.json").stat().st_mtime
+        except OSError:
+            return time.time()
 
     def wish(self, run_id: str) -> Wish:
         """The latest wish; one that cannot be read counts as none."""
         try:
-            return Wish(**files.load_json(self.run_folder(run_id) / "control.json"))
+            wish = Wish(**files.load_json(self.run_folder(run_id) / "control.json"))
         except (RunError, TypeError):
             return Wish()
+        return wish if isinstance(wish.number, int) and wish.what in get_args(What) else Wish()
 
     def wishes(self, run_id: str) -> Callable[[], Wish]:
         """Asks for the latest wish again and again at little cost: the file is read only once it has changed."""
@@ -446,18 +463,19 @@ class Store:
 
     # Going on where a run was
 
-    def checkpoints(self, run_id: str, clock: Callable[[], float] = time.perf_counter) -> RunCheckpoints:
+    def checkpoints(self, run_id: str, compute: str, clock: Callable[[], float] = time.perf_counter) -> RunCheckpoints:
         """The checkpoints of a run, for the process that works on it.
 
         Args:
+            compute: device and precision; what another one has computed is of no use.
             clock: seconds, pauses not counted.
         """
-        code = keys.code_version("models", "training", "teachers", "teaching", "students", "data")
-        return RunCheckpoints.of(self.run_folder(run_id) / CHECKPOINTS, code, clock)
+        code = keys.training_version("models", "training", "teachers", "teaching", "students", "data")
+        return RunCheckpoints.of(self.run_folder(run_id) / CHECKPOINTS, f"{code} {compute}", clock)
 
-    def has_begun(self, run_id: str) -> bool:
-        """Whether an earlier process has worked on a run."""
-        return any(isinstance(event, events.RunStarted) for _, event in self.read_events(run_id)[0])
+    def seconds_spent(self, run_id: str) -> float:
+        """Seconds that earlier processes have worked on a run that was interrupted."""
+        return sum(seconds_by_stage(self.run_folder(run_id) / CHECKPOINTS).values())
 
     def write_batch(self, run_id: str, batch: Mapping[str, Any]) -> None:
         """Keeps the batch that people look at."""
@@ -483,11 +501,12 @@ class Store:
     def read_events(self, run_id: str, offset: int = 0) -> tuple[list[tuple[float, events.Event]], int]:
         """Events written after byte `offset`, each with its time, and the offset to go on from."""
         file = self.run_folder(run_id) / "events.jsonl"
-        if not file.is_file():
+        try:
+            with file.open("rb") as stream:
+                stream.seek(offset)
+                whole = stream.read().rpartition(b"\n")[0]
+        except OSError:  # there is none yet, or it cannot be opened
             return [], offset
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            whole = stream.read().rpartition(b"\n")[0]
         if not whole:
             return [], offset
         decoded = (events.decode(line) for line in whole.decode(errors="replace").split("\n"))
@@ -506,7 +525,8 @@ class Store:
         if folder is None or files.all_whole(folder):
             return folder
         aside = folder.with_name(f".new-{secrets.token_hex(4)}")
-        folder.rename(aside)
+        with suppress(FileNotFoundError):  # another run has seen the same
+            folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
         return None
 
@@ -525,6 +545,25 @@ class Store:
     def complete(self, kind: CacheKind, key: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to something that was published before."""
         files.write_tensors(self.home / kind / key / name, tensors)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a folder that may not be entered
+        return False
+
+
+def _checked(status: Status, run_id: str) -> Status:
+    """The same status. Raises ValueError for one that no run of this id has."""
+    times = (status.created, status.started, status.ended, status.queued)
+    if status.run_id != run_id or status.status not in get_args(State):
+        raise ValueError(f"{status.run_id!r} is {status.status!r}")
+    if not all(time is None or isinstance(time, int | float) for time in times) or status.queued is None:
+        raise ValueError(f"times {times!r}")
+    if not all(value is None or isinstance(value, str) for value in (status.owner, status.error)):
+        raise ValueError(f"owner {status.owner!r}, error {status.error!r}")
+    return status
 
 
 def _ends(run_id: str, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 from distill_core import files, limits
 from distill_core.control import Control
-from distill_core.errors import Cancelled, DistillError, Interrupted
+from distill_core.errors import Cancelled, DistillError, Interrupted, LimitError
 from distill_core.events import (
     Emit,
     Event,
@@ -27,29 +28,25 @@ from distill_core.events import (
 from distill_core.store import RunEnd, Store
 
 
-def work(run_id: str, store: Store, listen: Emit = lambda event: None) -> dict[str, Any] | None:
+def work(
+    run_id: str, store: Store, listen: Emit = lambda event: None, *, device: int | None = None
+) -> dict[str, Any] | None:
     """Runs the pipeline on a run's folder; returns the result, or None if the run was cancelled or interrupted.
 
     A run that was interrupted before goes on from its last checkpoint.
 
     Args:
         listen: hears each event after it has been written.
+        device: which of the machine's devices it works on, for others to take another.
 
     Raises:
         RunError: the run is over or another process works on it.
         DistillError, Exception: what ended the run, which is recorded as failed.
     """
-    with _stop_requests() as heed, store.claim(run_id), store.event_log(run_id) as log:
-        store.update_status(run_id, status="running", started=time.time(), pid=os.getpid(), ended=None, error=None)
-
-        def emit(event: Event) -> None:
-            log(event)
-            listen(event)
-
+    with _stop_requests() as heed, store.claim(run_id):
         try:
-            from distill_core import pipeline  # takes seconds to import, so only now that the run is ours
-
-            result = pipeline.run(run_id, store, emit, _control(run_id, store, heed, emit))
+            result = _run(run_id, store, listen, heed, device)
+            store.end_run(run_id, RunFinished())
         except BaseException as error:
             end = _end_by(error)
             with suppress(OSError):  # on a full disk the status of a run that nothing works on is told all the same
@@ -58,23 +55,46 @@ def work(run_id: str, store: Store, listen: Emit = lambda event: None) -> dict[s
                 raise
             listen(end)
             return None
-        store.end_run(run_id, RunFinished())
         return result
 
 
+def _run(run_id: str, store: Store, listen: Emit, heed: Callable[[], None], device: int | None) -> dict[str, Any]:
+    now = time.time()
+    store.update_status(run_id, status="running", started=now, pid=os.getpid(), device=device, ended=None, error=None)
+    with store.event_log(run_id) as log:
+
+        def emit(event: Event) -> None:
+            log(event)
+            listen(event)
+
+        from distill_core import pipeline  # takes seconds to import, so only now that the run is ours
+
+        return pipeline.run(run_id, store, emit, _control(run_id, store, heed, emit))
+
+
+PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+"""Errors of the system that may be gone when the run is resumed."""
+
+
 def _end_by(error: BaseException) -> RunEnd:
-    """What ends a run that an error has stopped."""
-    match error:
-        case Cancelled():
-            return RunCancelled()
-        case Interrupted():
-            return RunInterrupted(str(error))
-        case _ if files.says_full(error):
-            return RunInterrupted("The disk is full. Make room, on the page Storage or elsewhere; then resume the run.")
-        case DistillError():
-            return RunFailed(str(error))
-        case _:
-            return RunFailed(f"{type(error).__name__}: {error}")
+    """What ends a run that an error has stopped: for good, or until somebody resumes it."""
+    if isinstance(error, Cancelled):
+        return RunCancelled()
+    reason = _passing_reason(error)
+    if reason is not None:
+        return RunInterrupted(reason)
+    return RunFailed(str(error) if isinstance(error, DistillError) else f"{type(error).__name__}: {error}")
+
+
+def _passing_reason(error: BaseException) -> str | None:
+    """Why a run was stopped that may go on once somebody has mended that; None for what no waiting mends."""
+    if isinstance(error, Interrupted | LimitError):
+        return str(error)
+    if files.says_full(error):
+        return "The disk is full. Make room, on the page Storage or elsewhere; then resume the run."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"The memory is full: {error}. Resume the run once other work has ended."
+    return f"{error}. Resume the run once that is mended." if getattr(error, "errno", None) in PASSING else None
 
 
 def _control(run_id: str, store: Store, heed: Callable[[], None], emit: Emit) -> Control:
@@ -84,13 +104,13 @@ def _control(run_id: str, store: Store, heed: Callable[[], None], emit: Emit) ->
         store.update_status(run_id, status="paused" if paused else "running")
         emit(Paused() if paused else Resumed())
 
-    minutes = limits.load(store.home).training_minutes
+    minutes = limits.usable(store.home).training_minutes
     return Control(
         store.wishes(run_id),
         heed=heed,
         on_pause=pause,
         time_limit=None if minutes is None else 60 * minutes,
-        spent=sum(store.checkpoints(run_id).seconds_by_stage.values()),
+        spent=store.seconds_spent(run_id),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from typing import Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -47,17 +48,23 @@ def _nothing() -> None:
 def owner() -> str:
     """A hash of who is at the browser: of the account where somebody has signed in, else of the browser's token."""
     account = signed_in()
-    return hashlib.sha256((f"account {account}" if account else _token()).encode()).hexdigest()[:32]
+    return _hash(f"account {account}" if account else _token())
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def may_manage(status: Status) -> bool:
     """Whether the person may stop, rename and delete a run: their own, or one of the command line at this machine."""
-    return is_local() if status.owner is None else status.owner == owner()
+    return is_local() if status.owner is None else status.owner in (owner(), _hash(_token()))
 
 
 def is_local() -> bool:
-    """Whether the browser runs on the lab's own machine, and not behind a proxy."""
-    return st.context.ip_address is None and "X-Forwarded-For" not in st.context.headers
+    """Whether the browser runs on the lab's own machine: it has opened the lab there, and not by way of a proxy."""
+    opened = urlsplit(st.context.headers.get("Origin", "")).hostname
+    forwarded = "X-Forwarded-For" in st.context.headers
+    return st.context.ip_address is None and not forwarded and opened in ("localhost", "127.0.0.1", "::1")
 
 
 def signed_in() -> str | None:
@@ -65,7 +72,7 @@ def signed_in() -> str | None:
     if not offers_sign_in() or not st.user.is_logged_in:
         return None
     account: Any = st.user.get("sub") or st.user.get("email")
-    return str(account) if account else None
+    return f"{st.user.get('iss', '')} {account}" if account else None
 
 
 def offers_sign_in() -> bool:

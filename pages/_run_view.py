@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from distill_core import estimate, steering
@@ -33,7 +34,8 @@ def show(run_id: str) -> None:
     if view.status.over:
         watch(view)
     else:
-        st.fragment(watch_live, run_every=_poll_seconds(), key="train.live")(run_id)
+        interval = st.session_state["train.poll"] = _poll_seconds()
+        st.fragment(watch_live, run_every=interval, key="train.live")(run_id)
 
 
 def _poll_seconds() -> float:
@@ -44,12 +46,10 @@ def _poll_seconds() -> float:
 
 def watch_live(run_id: str) -> None:
     """The fragment that polls a run that is not over; the page itself draws the end, whose buttons stay."""
-    view = _watching.view(_session.store(), run_id)
-    before = st.session_state.setdefault("train.poll", _poll_seconds())
-    now = st.session_state["train.poll"] = _poll_seconds()
-    if view.status.over or now > 1.5 * before:
+    interval, fair = st.session_state["train.poll"], _poll_seconds()
+    if not _watching.is_live(_session.store(), run_id) or fair > 1.5 * interval or fair < interval / 2:
         st.rerun()
-    watch(view)
+    watch(_watching.view(_session.store(), run_id))
 
 
 def watch(view: View) -> None:
@@ -58,7 +58,7 @@ def watch(view: View) -> None:
     _looks.title("Teach a small model", _looks.run_note(status, history))
     _looks.stage_line(history, history.stages or stages_of(config), status.over)
     if status.over:
-        _end_row(status)
+        _end_row(view)
     else:
         _progress_row(view)
     if view.batch is not None:
@@ -70,10 +70,10 @@ def watch(view: View) -> None:
         st.warning(_looks.named(warning), icon=":material/info:")
 
 
-def _end_row(status: Status) -> None:
-    words, took = _looks.STATUS_WORDS[status.status], (status.ended or 0.0) - (status.started or status.created)
-    after = f" after {_looks.duration(took)}" if status.ended and took > 0 else ""
-    st.progress(1.0 if status.status == "finished" else 0.0, text=f"{words}{after}")
+def _end_row(view: View) -> None:
+    state, worked = view.status.status, view.history.worked
+    after = f" after {_looks.duration(worked)}" if worked > 0 else ""
+    st.progress(1.0 if state == "finished" else 0.0, text=f"{_looks.STATUS_WORDS[state]}{after}")
 
 
 def _progress_row(view: View) -> None:
@@ -116,7 +116,7 @@ def _steering_buttons(view: View) -> None:
     heard = view.wish.what in ASKED and not (view.wish.what == "pause" and state == "paused")
     if state == "paused":
         _ask_button("Go on", "run", run_id, "play_arrow", "Training goes on.", disabled=heard)
-        one = "Takes one batch, and shows its texts, answers and losses while the student learns."
+        one = "Takes one batch. Where a student learns, its texts, answers and losses are shown."
         _ask_button("One batch", "batch", run_id, "skip_next", one, disabled=heard)
         _ask_button("One epoch", "epoch", run_id, "fast_forward", "Trains to the end of this epoch.", disabled=heard)
     elif state == "running":
@@ -126,7 +126,7 @@ def _steering_buttons(view: View) -> None:
         )  # fmt: skip
     if state != "queued":
         ready = "distil" in view.history.progress
-        keep = "Ends the training here: the student as it is now is tested and stays usable."
+        keep = "Ends the training here: the student, at its best so far, is tested and stays usable."
         early = "There is no student to keep yet: first its teacher learns, and the baseline."
         _ask_button("Stop and keep", "keep", run_id, "stop", keep if ready else early, disabled=heard or not ready)
     _discard_button(run_id, disabled=view.wish.what == "discard")
@@ -148,18 +148,26 @@ def _discard_button(run_id: str, *, disabled: bool) -> None:
         if sure:
             _do(lambda: _session.executor().cancel(run_id))
         else:
-            st.rerun(scope="fragment")
+            _again()
 
 
 def _do(action: Callable[[], None]) -> None:
     """Does what a button is for and shows at once that it has been heard."""
     try:
         action()
-    except DistillError as error:  # the run has moved on meanwhile
+    except (DistillError, OSError) as error:  # the run has moved on meanwhile, or the disk is full
         st.toast(_looks.named(error), icon=":material/info:")
         return
     _watching.forget(_session.store(), str(st.session_state.get("run")))
-    st.rerun(scope="fragment")
+    _again()
+
+
+def _again() -> None:
+    """Draws the run anew; a click may have come with a run of the whole page, which then is drawn."""
+    try:
+        st.rerun(scope="fragment")
+    except StreamlitAPIException:
+        st.rerun()
 
 
 def charts(view: View) -> None:

@@ -125,12 +125,14 @@ def choose_run(run_id: str) -> None:
 
 
 def chosen_run() -> str | None:
-    """The run that all pages show: the one chosen, else the latest that can be read; None while there is none."""
+    """The run that all pages show: the one chosen, else this person's latest, else anybody's latest."""
     known = store().run_ids()
     chosen = st.session_state.get("run")
     if chosen in known:
         return str(chosen)
-    return next((run_id for run_id in reversed(known) if _can_be_read(run_id, "config.json", "status.json")), None)
+    readable = [run_id for run_id in reversed(known) if _can_be_read(run_id, "config.json", "status.json")]
+    latest = next((run_id for run_id in readable if store().status(run_id).owner == owner()), None)
+    return latest or next(iter(readable), None)
 
 
 def finished_runs() -> list[str]:

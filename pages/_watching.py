@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distill_core import estimate, keys, queueing
@@ -72,7 +72,17 @@ def view(store: Store, run_id: str) -> View:
         now = time.monotonic()
         if reading.view is None or now - reading.viewed > FRESH:
             reading.view, reading.viewed = _look(store, run_id, reading), now
-        return reading.view
+        seen = reading.view
+    # Others are looked at only once this one's lock is free: they may look at this one.
+    return replace(seen, outlook=_outlook(store, run_id)) if seen.status.status == "queued" else seen
+
+
+def is_live(store: Store, run_id: str) -> bool:
+    """Whether the run can be read, and waits or works."""
+    try:
+        return not view(store, run_id).status.over
+    except DistillError:
+        return False
 
 
 def chart(store: Store, run_id: str, stage: str | None) -> dict[str, Any]:
@@ -128,17 +138,15 @@ def _look(store: Store, run_id: str, reading: _Reading) -> View:
         history,
         store.wish(run_id),
         reading.expected,
-        _outlook(store, run_id) if waits else None,
-        _batch(store, run_id, history) if status.status == "paused" else None,
+        None,
+        _batch(store, run_id) if status.status == "paused" else None,
     )
 
 
-def _batch(store: Store, run_id: str, history: History) -> Mapping[str, Any] | None:
-    """The batch that the run has just taken by itself; none that is older."""
-    batch, current = store.batch(run_id), history.current
-    if batch is None or current is None or batch.get("step") != history.progress[current].done:
-        return None
-    return batch
+def _batch(store: Store, run_id: str) -> Mapping[str, Any] | None:
+    """The batch that the latest wish has granted; none that is older."""
+    batch = store.batch(run_id)
+    return batch if batch is not None and batch.get("wish") == store.wish(run_id).number else None
 
 
 def _expected(config: RunConfig, store: Store) -> Mapping[str, float]:
@@ -155,7 +163,10 @@ def _outlook(store: Store, run_id: str) -> Outlook | None:
     def left(other: str) -> float:
         if other == run_id:
             return 0.0
-        seen = view(store, other)
+        try:
+            seen = view(store, other)
+        except DistillError:  # how long one takes that cannot be read is unknown
+            return 0.0
         return estimate.remaining(seen.history, seen.expected)[1]
 
     executor = executor_of(store)

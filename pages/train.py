@@ -251,6 +251,7 @@ shown = _session.chosen_run()
 if shown is None:
     welcome(startable)
 else:
+    _session.choose_run(shown)
     if st.session_state.get("train.started") == shown:
         close_sidebar(shown)
     try:

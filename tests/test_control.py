@@ -180,6 +180,14 @@ def test_pauses_do_not_count_as_time(person: Person) -> None:
     assert control.clock() - began < 0.3
 
 
+def test_a_pause_does_not_use_up_the_time_of_a_run(person: Person) -> None:
+    control = person.control(time_limit=0.3)
+    person.asks("pause")
+    threading.Timer(0.8, person.asks, ("run",)).start()
+    control.check()
+    control.check()
+
+
 def test_a_student_is_kept_only_once_there_is_one(person: Person) -> None:
     control = person.control()
     person.asks("keep")

@@ -353,8 +353,8 @@ def taken(number: int, loss: float = 1.0) -> Step:
     return Step("distil", number, 8 * number, loss, 0.5, loss, 0.1)
 
 
-def begun(again: bool = False) -> RunStarted:
-    return RunStarted("a", ("distil", "test"), "cpu", "float32", again)
+def begun() -> RunStarted:
+    return RunStarted("a", ("distil", "test"), "cpu", "float32")
 
 
 def test_steps_taken_again_after_an_interruption_replace_those_that_were_lost() -> None:
@@ -364,7 +364,7 @@ def test_steps_taken_again_after_an_interruption_replace_those_that_were_lost() 
         *((number, taken(number, 9.0)) for number in (1, 2, 3, 4, 5)),
         (6, Epoch("distil", 1, "val", 0.5, 1.0)),
         (90, RunInterrupted("gone")),
-        (100, begun(again=True)),
+        (100, begun()),
         (101, StageStarted("distil", 10)),
         (102, taken(4, 2.0)),
         (103, taken(5, 2.0)),
@@ -383,7 +383,7 @@ def test_a_stage_that_was_done_before_an_interruption_stays_as_it_was() -> None:
         (1, StageStarted("distil", 3)),
         (2, taken(3)),
         (3, StageFinished("distil", 2.0, 0.7)),
-        (9, begun(again=True)),
+        (9, begun()),
         (9, StageStarted("distil", 0, cached=True)),
         (9, StageFinished("distil", 0.0, None)),
     )
@@ -413,3 +413,10 @@ def test_a_copy_does_not_change_with_further_events() -> None:
     assert [step.step for step in copy.progress["distil"].curve] == [1]
     assert (copy.progress["distil"].epochs, copy.warnings, copy.progress["distil"].done) == ([], [], 1)
     assert len(history.progress["distil"].curve) == 2
+
+
+def test_a_clock_that_is_set_back_does_not_turn_time_around() -> None:
+    history = told((1000, begun()), (1001, StageStarted("distil", 9)), (1011, taken(1)), (20, taken(2)), (25, taken(3)))
+    progress = history.progress["distil"]
+    assert progress.updated - progress.started == pytest.approx(15.0)
+    assert history.worked == pytest.approx(15.0)

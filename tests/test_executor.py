@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from distill_core import presets, steering
 from distill_core.config import RunConfig
-from distill_core.errors import LimitError, RunError
+from distill_core.errors import ConfigError, LimitError, RunError
 from distill_core.events import RunCancelled, RunInterrupted, Step
 from distill_core.executor import Executor, executor_of
 from distill_core.presets import load
@@ -56,6 +57,12 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> float:
     return time.monotonic() - start
 
 
+def position(store: Store, run_id: str) -> int | None:
+    """1 for the next in the queue; None for a run that does not wait."""
+    waiting = [status.run_id for status in store.open_runs() if status.status == "queued"]
+    return waiting.index(run_id) + 1 if run_id in waiting else None
+
+
 def long_run(**changes: int) -> RunConfig:
     return load("tiny", settings=["training.epochs=500", *(f"training.{k}={v}" for k, v in changes.items())])
 
@@ -80,12 +87,12 @@ def test_a_submitted_run_finishes_by_itself(executor: Executor, store: Store) ->
 def test_runs_wait_in_order_and_only_one_works(executor: Executor, store: Store) -> None:
     first, second, third = (executor.submit(long_run(seed=seed)) for seed in range(3))
     wait_for_steps(store, first)
-    assert [executor.position(run_id) for run_id in (first, second, third)] == [None, 1, 2]
+    assert [position(store, run_id) for run_id in (first, second, third)] == [None, 1, 2]
     executor.cancel(first)
     wait_for_steps(store, second)
     assert store.status(first).status == "cancelled"
     assert store.status(third).status == "queued"
-    assert executor.position(third) == 1
+    assert position(store, third) == 1
 
 
 def test_cancel_stops_a_run_within_three_seconds(executor: Executor, store: Store) -> None:
@@ -131,8 +138,9 @@ def test_a_killed_worker_leaves_an_interrupted_run_and_the_next_one_starts(execu
 
 
 def is_recorded(store: Store, run_id: str) -> bool:
-    """Whether the run's own events say that it was interrupted."""
-    return any(isinstance(event, RunInterrupted) for _, event in store.read_events(run_id)[0])
+    """Whether the run's own files say that it was interrupted."""
+    told = any(isinstance(event, RunInterrupted) for _, event in store.read_events(run_id)[0])
+    return told and store.status(run_id).ended is not None
 
 
 def test_an_interrupted_run_that_is_resumed_waits_behind_the_others_and_finishes(
@@ -145,7 +153,7 @@ def test_an_interrupted_run_that_is_resumed_waits_behind_the_others_and_finishes
     os.kill(pid, signal.SIGKILL)
     wait(lambda: store.status(second).status == "running")
     executor.resume(first)
-    assert (store.status(first).status, executor.position(first)) == ("queued", 1)
+    assert (store.status(first).status, position(store, first)) == ("queued", 1)
     executor.cancel(second)
     wait(lambda: store.status(first).final)
     assert store.status(first).status == "finished"
@@ -288,9 +296,43 @@ def test_broken_folders_and_limits_do_not_keep_others_from_running(executor: Exe
         folder.mkdir(parents=True)
         (folder / "status.json").write_text(content)
     (store.home / "runs" / "a file").write_text("")
+    (store.home / "limits.json").write_text("{torn")
+    for changes in ({"queued": None}, {"status": []}, {"status": "odd"}, {"run_id": "another"}):
+        broken = store.create_run(long_run())
+        file = store.run_folder(broken) / "status.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(ConfigError, match=r"limits\.json"):
+        executor.submit(load("tiny"))
+    run_id = store.create_run(load("tiny"))
+    wait(lambda: store.status(run_id).over)
+    assert store.status(run_id).status == "finished"
+
+
+def test_a_worker_that_dies_before_it_has_begun_costs_its_run_nothing(executor: Executor, store: Store) -> None:
+    wait(lambda: executor._spare is not None)
+    assert executor._spare is not None
+    os.kill(executor._spare.pid, signal.SIGKILL)
     run_id = executor.submit(load("tiny"))
     wait(lambda: store.status(run_id).over)
     assert store.status(run_id).status == "finished"
+
+
+def test_a_run_whose_workers_always_die_at_once_is_left_to_be_resumed(
+    executor: Executor, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stillborn() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr(executor, "_spawn", stillborn)
+    wait(lambda: executor._spare is not None)
+    spare, executor._spare = executor._spare, None
+    if spare is not None:
+        spare.kill()
+        spare.communicate()
+    run_id = executor.submit(load("tiny"))
+    wait(lambda: store.status(run_id).over)
+    assert store.status(run_id).status == "interrupted"
+    assert "3 times before it had begun, with status 5" in (store.status(run_id).error or "")
 
 
 def test_a_process_has_one_executor_a_home(store: Store) -> None:

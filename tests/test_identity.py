@@ -66,9 +66,12 @@ def test_only_who_started_a_run_may_manage_it(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("known", "local"),
     [
-        ({}, True),
-        ({"address": "10.0.0.7"}, False),
-        ({"headers": {"X-Forwarded-For": "10.0.0.7"}}, False),
+        ({"headers": {"Origin": "http://localhost:8501"}}, True),
+        ({"headers": {"Origin": "http://127.0.0.1:8501"}}, True),
+        ({"headers": {"Origin": "https://lab.example.org"}}, False),
+        ({"headers": {}}, False),
+        ({"headers": {"Origin": "http://localhost:8501"}, "address": "10.0.0.7"}, False),
+        ({"headers": {"Origin": "http://localhost:8501", "X-Forwarded-For": "10.0.0.7"}}, False),
     ],
 )
 def test_a_run_of_the_command_line_belongs_to_who_is_at_the_machine(
@@ -102,3 +105,10 @@ def test_no_account_can_be_guessed_into_a_token(monkeypatch: pytest.MonkeyPatch)
     account = owner()
     Browser(monkeypatch, cookies={COOKIE: TOKEN})
     assert owner() != account
+
+
+def test_who_signs_in_keeps_what_the_browser_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    Browser(monkeypatch, cookies={COOKIE: TOKEN})
+    before = Status("a", "running", 0.0, owner=owner())
+    Browser(monkeypatch, cookies={COOKIE: TOKEN}, user={"is_logged_in": True, "sub": "anna-1"})
+    assert may_manage(before)

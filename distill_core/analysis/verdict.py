@@ -24,7 +24,7 @@ def _stopped(result: Mapping[str, Any]) -> list[str]:
     where = f"at step {stopped['step']:,} of {stopped['steps']:,}"
     if not _half_taught(result):
         return [f"The repeats were stopped {where}; those that had ended count."]
-    return [f"The student was stopped {where}, and is measured as it was then."]
+    return [f"The student was stopped {where}; it is measured at its best by then."]
 
 
 def _half_taught(result: Mapping[str, Any]) -> bool:

@@ -237,7 +237,9 @@ class _Lesson:
             with torch.no_grad(), _with(randomness):
                 after = self.loss(batch, done)
             said = self.explain(batch, terms, after, done)
-            self.context.control.show({"stage": self.stage, "step": self.first_step + at.step, "lr": rate, **said})
+            control = self.context.control
+            where = {"wish": control.step_number, "stage": self.stage, "step": self.first_step + at.step, "lr": rate}
+            control.show({**where, **said})
         training.schedule.step()
 
 
