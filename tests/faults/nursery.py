@@ -65,10 +65,16 @@ def nursery() -> Iterator[Nursery]:
 
 
 def _serve() -> None:
-    # What takes seconds to import, and what PyTorch imports at its first step, is there before the forks.
+    import torch
 
-    from distill_core import pipeline, worker  # noqa: F401
+    from distill_core import pipeline
+    from distill_core.analysis import metrics
 
+    # What takes seconds to import at a first step and a first measurement is there before the forks; with one thread,
+    # since a process that has others must not fork.
+    torch.set_num_threads(1)
+    pipeline.warm_up()
+    metrics.quality(torch.randn(8, 2), torch.arange(8) % 2)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
