@@ -287,8 +287,8 @@ def test_a_run_of_data_of_which_nothing_was_left_out_does_not_mention_it(home: P
 def test_a_run_ends_well_though_its_file_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = write_csv(tmp_path / "gone.csv", [*made_rows(60), made_rows(60)[0]])
 
-    def work_and_delete(*arguments: Any) -> dict[str, Any] | None:
-        result = worker.work(*arguments)
+    def work_and_delete(*arguments: Any, **options: Any) -> dict[str, Any] | None:
+        result = worker.work(*arguments, **options)
         gone.unlink()
         return result
 
@@ -500,7 +500,7 @@ def test_failed_run_ends_with_status_1_and_is_recorded(tmp_path: Path) -> None:
     assert status.error in done.stderr
 
 
-def test_interrupt_ends_a_run_as_cancelled(tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_a_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "distill_core", "run", "--set", "teacher.epochs=100", "--home", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         store = Store(tmp_path)
@@ -511,7 +511,7 @@ def test_interrupt_ends_a_run_as_cancelled(tmp_path: Path) -> None:
         asked = time.monotonic()
         assert process.wait(timeout=30) == 1
         assert time.monotonic() - asked < 5
-    assert store.status(store.run_ids()[0]).status == "cancelled"
+    assert store.status(store.run_ids()[0]).status == "interrupted"
 
 
 def test_listings_answer_in_json(home: Path, first: dict[str, Any]) -> None:

@@ -553,7 +553,7 @@ def test_a_run_that_is_stopped_in_any_stage_leaves_nothing_half_done(
     config, events = config_of(file, *EVERYTHING), list[Any]()
     run_id = store.create_run(config, state="running")
     with pytest.raises(Cancelled):
-        pipeline.run(run_id, store, events.append, Stop(stage, events))
+        pipeline.run(run_id, store, events.append, Control(heed=Stop(stage, events)))
     assert current_stage(events) == stage
     assert store.result(run_id) is None
     if stage in CACHES:
@@ -575,6 +575,6 @@ def test_an_encoder_that_reads_words_can_be_stopped(store: Store, file: Path, be
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        pipeline.run(run_id, store, events.append, stop)
+        pipeline.run(run_id, store, events.append, Control(heed=stop))
     assert not (store.home / "words").exists()
     assert stages_begun(run(store, config).events)[0] == "words"

@@ -194,7 +194,7 @@ class _Lesson:
         training.order_state = training.order.get_state()
         training.model.train()
         for batch in islice(batches(training.order), at.batch, None):
-            control.begin_batch(before_pause=self.save)
+            control.begin_batch(before_pause=self._before_pause)
             if control.stopping:
                 return
             self._take(batch.to(self.context.compute.device))
@@ -214,6 +214,16 @@ class _Lesson:
         self.training.at.examples = self.meter.examples
         self.context.checkpoints.save(self.stage, self.training.tensors(), self.training.facts())
 
+    def _before_pause(self) -> None:
+        """Says where the training stands, and saves it."""
+        if not self.meter.is_empty:
+            self._tell(float(self.training.schedule.get_last_lr()[0]))
+        self.save()
+
+    def _tell(self, rate: float) -> None:
+        self.context.emit(self.meter.read(self.stage, self.first_step + self.training.at.step, rate))
+        self.spoke = True
+
     def _take(self, batch: Batch) -> None:
         training, at = self.training, self.training.at
         randomness = _randomness() if self.explain is not None and self.context.control.shows else None
@@ -231,8 +241,7 @@ class _Lesson:
         rate = float(training.schedule.get_last_lr()[0])
         # A training shorter than the pace still says something at its end.
         if self.context.pace.due() or randomness is not None or (at.step == self.total and not self.spoke):
-            self.context.emit(self.meter.read(self.stage, self.first_step + at.step, rate))
-            self.spoke = True
+            self._tell(rate)
         if randomness is not None and self.explain is not None:
             with torch.no_grad(), _with(randomness):
                 after = self.loss(batch, done)
@@ -304,6 +313,11 @@ class _Meter:
         self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce, terms.labelled))
         self._sizes.append(examples)
         self.examples += examples
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was added has been read."""
+        return not self._terms
 
     def read(self, stage: str, step: int, lr: float) -> Step:
         terms, self._terms = self._terms, []
