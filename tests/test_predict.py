@@ -203,7 +203,7 @@ def test_no_texts_get_no_answers(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
 
 
-@pytest.mark.parametrize("state", ["queued", "running", "failed", "cancelled"])
+@pytest.mark.parametrize("state", ["queued", "interrupted", "failed", "cancelled"])
 def test_a_run_that_has_not_finished_is_refused_with_its_state(store: Store, state: str) -> None:
     run_id = store.create_run(CONFIG)
     store.update_status(run_id, status=state)
