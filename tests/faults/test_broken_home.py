@@ -84,7 +84,7 @@ def test_the_lab_starts_and_shows_the_rest(
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     try:
         assert not app.exception, app.exception
-        for page in ("runs", "compare", "data", "storage", "train"):
+        for page in ("runs", "compare", "train"):
             go(app, page)
             assert not app.exception, (page, app.exception)
     finally:
