@@ -139,7 +139,7 @@ def packed(run_id: str, problems: MutableMapping[str, str]) -> bytes:
     file = io.BytesIO()
     try:
         archive.export_run(_session.store(), run_id, file)
-    except DistillError as error:
+    except (DistillError, OSError) as error:
         problems[run_id] = str(error)
         raise
     return file.getvalue()

@@ -96,7 +96,10 @@ def _write_note(run_id: str, field: str) -> None:
     row, value = _run_rows.row(store, run_id), st.session_state[f"runs.{field}.{run_id}"]
     if row.status is not None and manages(row):
         changed: dict[str, Any] = {field: tuple(value) if field == "tags" else value}
-        store.write_notes(run_id, replace(store.notes(run_id), **changed))
+        try:
+            store.write_notes(run_id, replace(store.notes(run_id), **changed))
+        except OSError as error:  # the disk is full, say; what was typed is still in its field
+            st.session_state["runs.problem"] = f"The {field} could not be kept: {error.strerror}; make room, type again"
 
 
 def _actions(row: Row) -> None:

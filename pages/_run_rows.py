@@ -9,11 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from distill_core import comparison, files
+from distill_core import comparison
 from distill_core.config import RunConfig
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
-from distill_core.events import History
 from distill_core.store import AT_WORK, Notes, Status, Store, short
 from pages import _looks
 
@@ -148,26 +147,8 @@ def _read(home: Path, run_id: str, stamps: Stamps) -> Row:
     store = Store(home)
     notes = store.notes(run_id)
     try:
-        status = Status(**files.load_json(store.run_folder(run_id) / "status.json"))
-        found = Row(run_id, status, store.config(run_id), store.result(run_id), notes)
+        found = Row(run_id, store.status(run_id), store.config(run_id), store.result(run_id), notes)
         found.cells({})
-    except Exception:  # a folder that others have written to can be wrong in any way, and is shown as such
+    except (DistillError, OSError, LookupError, TypeError, ValueError, AttributeError):  # a result of another shape
         return Row(run_id, notes=notes)
-    return found
-
-
-def history(store: Store, run_id: str) -> History:
-    """All that a run has reported."""
-    file = store.run_folder(run_id) / "events.jsonl"
-    try:
-        stat = file.stat()
-    except OSError:
-        return History()
-    return _history(store.home, run_id, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-
-
-@lru_cache(maxsize=32)
-def _history(home: Path, run_id: str, stamps: Stamps) -> History:
-    found = History()
-    found.feed(Store(home).read_events(run_id)[0])
     return found

@@ -133,7 +133,7 @@ def _curves(run_ids: Sequence[str]) -> None:
     looks = _comparison.looks(run_ids, st.session_state.get("runs.looks"))
     st.session_state["runs.looks"] = looks
     called, drawn = _comparison.names(rows), [looks[row.run_id] for row in rows]
-    histories = [_run_rows.history(store, row.run_id) for row in rows]
+    histories = [_session.history_of(row.run_id) for row in rows]
     live = any(not row.over for row in rows)
     st.html(_comparison.key(called, drawn))
     left, right = st.columns(2)

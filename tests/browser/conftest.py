@@ -60,16 +60,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def served(home: Path) -> Iterator[str]:
-    """The address of a lab that runs on a home folder for a while."""
+def served(home: Path, script: str = "app.py", **environment: str) -> Iterator[str]:
+    """The address of a lab, or of another script, that runs on a home folder for a while."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
     with (home / "server.log").open("wb") as log:
-        environment = {**os.environ, "DISTILL_HOME": str(home)}
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        own = {**os.environ, "DISTILL_HOME": str(home), **environment}
+        server = subprocess.Popen(command, cwd=ROOT, env=own, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_served(address, server)

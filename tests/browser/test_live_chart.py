@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from pages._live_chart import _plotly_file, _source
-from tests.browser.conftest import ROOT, _wait_until_served
+from tests.browser.conftest import ROOT, served
 
 APP = Path(__file__).parent / "apps" / "live_chart_app.py"
 CHARTS = "document.querySelectorAll('.live-chart.js-plotly-plot')"
@@ -33,21 +29,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (home / "static").mkdir()
     shutil.copy(APP, home / "app.py")
     shutil.copy(ROOT / "static" / _plotly_file(), home / "static")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(home / "app.py"), "--server.headless", "true"]
-    command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
-    with (home / "server.log").open("wb") as log:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_served(address, server)
+    with served(home, str(home / "app.py"), PYTHONPATH=str(ROOT)) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
 
 
 def open_charts(page: Page, app: str, points: int = 20) -> None:

@@ -29,6 +29,7 @@ from streamlit.proto.NumberInput_pb2 import NumberInput
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin, Subprotocol
 
 from distill_core.config import RunConfig
 from distill_core.events import Epoch, Event, Step
@@ -287,8 +288,8 @@ async def _connected(session: Session) -> Any:
     # The front end sends its token for cross-site requests, or this word, as a second protocol; see
     # `_parse_subprotocols` of streamlit.web.server.starlette.starlette_websocket.
     where = session.address.replace("http://", "ws://", 1) + "/_stcore/stream"
-    protocols: Any = ["streamlit", "PLACEHOLDER_AUTH_TOKEN"]
-    async with connect(where, origin=session.address, subprotocols=protocols, max_size=None) as socket:  # type: ignore[arg-type]
+    protocols = [Subprotocol("streamlit"), Subprotocol("PLACEHOLDER_AUTH_TOKEN")]
+    async with connect(where, origin=Origin(session.address), subprotocols=protocols, max_size=None) as socket:
         session._socket = socket
         reader = asyncio.create_task(session._read())
         try:
