@@ -17,8 +17,6 @@ SETTINGS = (
 STUDENT = "Student: CE, β·KL and total"
 ACCURACIES = "[...document.querySelectorAll('.js-plotly-plot')].at(-1)"
 EPOCHS = f"({ACCURACIES}.data.find(line => line.name === 'student')?.x.length ?? 0)"
-    """[...document.querySelectorAll('.js-plotly-plot')].at(-1).data.find(it => it.name === 'student')?.x.length ?? 0"""
-)
 STEP = re.compile(r"One batch: step ([\d,]+)")
 
 
