@@ -21,13 +21,14 @@ def show(batch: Mapping[str, Any], config: RunConfig) -> None:
         f"**One batch: step {batch['step']:,}** · {len(batch['texts'])} texts · learning rate {batch['lr']:.2g}"
     )
     st.markdown(_sum_of(batch, config))
+    st.caption(f"The numbers of a cell belong to: {_order(batch)}. p is softened by the temperature.")
     frame = pd.DataFrame([_row(text, batch) for text in batch["texts"]])
     st.dataframe(
         frame,
         hide_index=True,
         height=320,
         key="train.batch",
-        column_config={"Text": st.column_config.TextColumn(width="large")} | _helps(batch, config),
+        column_config={"Text": st.column_config.TextColumn(width=180)} | _helps(batch, config),
     )
 
 
@@ -49,6 +50,12 @@ def _sum_of(batch: Mapping[str, Any], config: RunConfig) -> str:
         f"{' + '.join(terms)} = **{before['total']:.4f}**"
         f" · after this update the same batch gives **{after['total']:.4f}**"
     )
+
+
+def _order(batch: Mapping[str, Any]) -> str:
+    """The classes whose numbers stand side by side in a cell."""
+    labels: Sequence[str] = batch["labels"]
+    return ", ".join(labels) if len(labels) <= SHOWN_CLASSES else "the classes named"
 
 
 def _factor(weight: float) -> str:
@@ -90,7 +97,7 @@ def _numbers(values: Sequence[float], classes: Sequence[int], digits: int) -> st
 
 
 def _helps(batch: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-    order = " and ".join(batch["labels"]) if len(batch["labels"]) <= SHOWN_CLASSES else "the classes named"
+    order = _order(batch)
     soft = f"Probabilities of {order}, softened by temperature {batch['temperature']:g}"
     number = st.column_config.NumberColumn
     distance = _figures.DISTANCE_HELP[config.objective.divergence]
