@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import housekeeping, openmp, steering
+from distill_core import estimate, housekeeping, openmp, steering
 from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
@@ -125,7 +125,7 @@ def _left_out(run_id: str, store: Store) -> list[str]:
     from distill_core.data.description import left_out
 
     try:
-        profile = _profile(store.config(run_id), store)
+        profile = estimate.known_profile(store.config(run_id), store)
     except (DistillError, OSError):
         return []
     return [] if profile is None else left_out(profile)
@@ -243,22 +243,13 @@ def _data(options: argparse.Namespace) -> int:
 
     store, config = Store(options.home), load(options.preset, options.config, options.set)
     try:
-        profile = _profile(config, store) or _read_profile(config, store)
+        profile = estimate.known_profile(config, store) or _read_profile(config, store)
     except KeyboardInterrupt:
         print("reading was cancelled", file=sys.stderr)
         return 1
     source = describe(config.data)
     lines = [f"{source.title} ({config.data.name})", source.description, *describe_profile(profile)]
     return answer(options, asdict(profile), lines)
-
-
-def _profile(config: RunConfig, store: Store) -> Profile | None:
-    """What the configured data set looks like; None while nobody has read it. Raises DataError."""
-    from distill_core import keys
-    from distill_core.data.profile import Profile
-
-    folder = store.cached("tokens", keys.data_key(config, store.data_folder))
-    return None if folder is None else Profile.read(folder)
 
 
 def _read_profile(config: RunConfig, store: Store) -> Profile:
@@ -274,7 +265,7 @@ def _read_profile(config: RunConfig, store: Store) -> Profile:
             print(f"{words}: {part:.0%}", file=sys.stderr, flush=True)
 
     teaching.prepare_data(config, store, progress=progress)
-    profile = _profile(config, store)
+    profile = estimate.known_profile(config, store)
     assert profile is not None
     return profile
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from distill_core import keys
 from distill_core.config import MINILM, ModelConfig, RunConfig, TeacherConfig
 from distill_core.data.profile import Profile
-from distill_core.errors import DistillError
+from distill_core.errors import DataError, DistillError
 from distill_core.events import History, stages_of
 from distill_core.models.sizes import assistant_model, encoder_size, reading_parameters, student_model, widths
 from distill_core.store import Store
@@ -75,7 +75,7 @@ def learned_rates(store: Store, profile: Profile | None) -> Mapping[str, float]:
     """Multiply-adds a second by kind of work: medians over the latest runs that finished here."""
     seen: dict[str, list[float]] = {}
     for config, seconds_by_stage in itertools.islice(_finished(store), PAST_RUNS):
-        work = work_by_stage(config, _profile_of(config, store) or profile)
+        work = work_by_stage(config, past_profile(config, store) or profile)
         for stage, seconds in seconds_by_stage.items():
             if seconds > 0 and stage in work:
                 seen.setdefault(_kind(config, stage), []).append(work[stage] / seconds)
@@ -91,11 +91,23 @@ def _kind(config: RunConfig, stage: str) -> str:
     return f"{stage} {config.student.kind}" if stage in ("baseline", "distil", "repeat") else stage
 
 
-def _profile_of(config: RunConfig, store: Store) -> Profile | None:
-    """The profile of a past run's data, where that is still there."""
-    with contextlib.suppress(DistillError):
-        folder = store.cached("tokens", keys.data_key(config, store.data_folder))
+def known_profile(config: RunConfig, store: Store) -> Profile | None:
+    """What the configured data set looks like; None where nobody has read it, or what was kept is spoilt.
+
+    Raises:
+        DataError: its file is gone.
+    """
+    folder = store.cached("tokens", keys.data_key(config, store.data_folder))
+    try:
         return None if folder is None else Profile.read(folder)
+    except DataError:
+        return None
+
+
+def past_profile(config: RunConfig, store: Store) -> Profile | None:
+    """The same of a run that has read its data, whose file may be gone by now."""
+    with contextlib.suppress(DistillError):
+        return known_profile(config, store)
     return None
 
 

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from distill_core import keys, limits, openmp
+from distill_core import estimate, limits, openmp
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
-from distill_core.errors import DataError, DistillError
+from distill_core.errors import DistillError
 from distill_core.events import History
 from distill_core.executor import Executor, executor_of
 from distill_core.limits import Limits
@@ -35,10 +35,7 @@ def store() -> Store:
 
 def allowed() -> Limits:
     """What this lab allows; the defaults where its own limits cannot be read, which Start and Storage tell."""
-    try:
-        return limits.load(store().home)
-    except DistillError:
-        return Limits()
+    return limits.usable(store().home)
 
 
 def executor() -> Executor:
@@ -63,11 +60,7 @@ def _load() -> None:
 
 def known_profile(config: RunConfig) -> Profile | None:
     """What the configured data set looks like; None where nobody has read it yet. Raises DataError."""
-    folder = store().cached("tokens", keys.data_key(config, store().data_folder))
-    try:
-        return None if folder is None else Profile.read(folder)
-    except DataError:
-        return None
+    return estimate.known_profile(config, store())
 
 
 def read_profile(config: RunConfig) -> Profile:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distill_core import estimate, keys, queueing
+from distill_core import estimate, queueing
 from distill_core.config import RunConfig
 from distill_core.control import Wish
-from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
 from distill_core.events import History
 from distill_core.executor import executor_of
@@ -150,13 +149,7 @@ def _batch(store: Store, run_id: str) -> Mapping[str, Any] | None:
 
 
 def _expected(config: RunConfig, store: Store) -> Mapping[str, float]:
-    profile: Profile | None = None
-    try:
-        folder = store.cached("tokens", keys.data_key(config, store.data_folder))
-        profile = None if folder is None else Profile.read(folder)
-    except DistillError:  # its file may be gone; the run has read it
-        pass
-    return estimate.seconds_by_stage(config, profile, store)
+    return estimate.seconds_by_stage(config, estimate.past_profile(config, store), store)
 
 
 def _outlook(store: Store, run_id: str) -> Outlook | None:
