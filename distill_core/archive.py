@@ -23,7 +23,8 @@ from typing import BinaryIO
 
 from distill_core import events, files, foreign
 from distill_core.errors import DistillError, RunError
-from distill_core.store import Status, Store
+from distill_core.status import Status
+from distill_core.store import Store
 
 MB = 10**6
 SIZES: dict[str, int] = {

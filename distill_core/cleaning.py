@@ -21,8 +21,9 @@ from distill_core import keys, storage
 from distill_core.config import RunConfig
 from distill_core.errors import ConfigError, DistillError, RunError
 from distill_core.limits import Limits
+from distill_core.status import short
 from distill_core.storage import ASIDE, CACHES, DRAFT_SECONDS, Part, amount, entries_of, files_in, is_folder
-from distill_core.store import CHECKPOINTS, Store, short
+from distill_core.store import CHECKPOINTS, Store
 
 Kind = Literal["trash", "caches", "uploads", "data", "checkpoints", "leftovers"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

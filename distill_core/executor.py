@@ -25,7 +25,8 @@ from distill_core import cleaning, limits, steering, storage
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError, LimitError
 from distill_core.events import RunCancelled, RunInterrupted
-from distill_core.store import Status, Store
+from distill_core.status import Status
+from distill_core.store import Store
 
 TRASH_DAYS = 30.0
 """Days for which a deleted run can be brought back."""

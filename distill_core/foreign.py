@@ -17,7 +17,8 @@ from distill_core import events, files
 from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError, RunError
-from distill_core.store import ENCODER, Status, Store
+from distill_core.status import Status
+from distill_core.store import ENCODER, Store
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distill_core.store import Status
+from distill_core.status import Status
 
 
 @dataclass(frozen=True)

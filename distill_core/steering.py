@@ -11,7 +11,8 @@ from typing import Literal
 
 from distill_core.errors import RunError
 from distill_core.events import RunCancelled, StageStarted
-from distill_core.store import AT_WORK, Store
+from distill_core.status import AT_WORK
+from distill_core.store import Store
 
 Request = Literal["pause", "run", "batch", "epoch", "keep"]
 WORDS: Mapping[Request, str] = {

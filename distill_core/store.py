@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
@@ -39,83 +39,32 @@ from distill_core.checkpoints import RunCheckpoints, seconds_by_stage
 from distill_core.config import RunConfig
 from distill_core.control import What, Wish
 from distill_core.errors import RunError
+from distill_core.status import AT_WORK, Notes, State, Status, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-State = Literal["queued", "running", "paused", "interrupted", "finished", "failed", "cancelled"]
-RunEnd = events.RunFinished | events.RunFailed | events.RunCancelled | events.RunInterrupted
 _END_STATES: Mapping[type[events.Event], State] = {
     events.RunFinished: "finished",
     events.RunFailed: "failed",
     events.RunCancelled: "cancelled",
     events.RunInterrupted: "interrupted",
 }
+RunEnd = events.RunFinished | events.RunFailed | events.RunCancelled | events.RunInterrupted
 CacheKind = Literal["teachers", "tokens", "transfer", "words"]
 TEACHER_WEIGHTS = "teacher.safetensors"
 TEACHER_LOGITS = "logits.safetensors"
 ENCODER = "encoder"
 """Folder with a pre-trained teacher's configuration and tokenizer, beside its weights."""
-FINAL: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
-AT_WORK: frozenset[State] = frozenset({"running", "paused"})
 CHECKPOINTS = "checkpoint"
 LOCK_SECONDS = 5.0
 TICK = 0.1
 """Seconds within which two changes of a file may have the same time."""
 
 
-@dataclass(frozen=True)
-class Status:
-    """Where a run stands: times in seconds since the epoch, its worker by process id.
-
-    `queued` orders those that wait; `device` counts the machine's devices from 0. `owner` is a hash of who may stop and
-    delete the run; None for the command line.
-    """
-
-    run_id: str
-    status: State
-    created: float
-    started: float | None = None
-    ended: float | None = None
-    pid: int | None = None
-    error: str | None = None
-    queued: float = 0.0
-    owner: str | None = None
-    device: int | None = None
-
-    @property
-    def final(self) -> bool:
-        """Whether the run will not change any more."""
-        return self.status in FINAL
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing works on the run or is going to: it is final, or was interrupted and nobody resumes it."""
-        return self.final or self.status == "interrupted"
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What people write about a run: a name in place of its id, tags, and a remark."""
-
-    name: str = ""
-    tags: tuple[str, ...] = ()
-    note: str = ""
-
-    def checked(self) -> Notes:
-        """The same in the form it is kept in: one line and at most 80 characters a name, tags in order, once each."""
-        tags = sorted({" ".join(str(tag).split())[:40] for tag in self.tags} - {""})
-        return Notes(" ".join(str(self.name).split())[:80], tuple(tags), str(self.note)[:10_000])
-
-
 def home_folder() -> Path:
     """`DISTILL_HOME`, or `.distill` in the current folder."""
     return Path(os.environ.get("DISTILL_HOME", ".distill")).absolute()
-
-
-def short(run_id: str) -> str:
-    """The end of a run id: what people read and may type."""
-    return run_id.rpartition("-")[2]
 
 
 class Store:
@@ -271,7 +220,7 @@ class Store:
 
     def _written_status(self, run_id: str) -> Status:
         try:
-            return _checked(Status(**files.load_json(self.run_folder(run_id) / "status.json")), run_id)
+            return checked(Status(**files.load_json(self.run_folder(run_id) / "status.json")), run_id)
         except (TypeError, ValueError) as error:
             raise RunError(f"status.json of {run_id!r} has other fields ({error}); the run cannot be read") from None
 
@@ -552,18 +501,6 @@ def _is_there(file: Path) -> bool:
         return file.is_file()
     except OSError:  # a folder that may not be entered
         return False
-
-
-def _checked(status: Status, run_id: str) -> Status:
-    """The same status. Raises ValueError for one that no run of this id has."""
-    times = (status.created, status.started, status.ended, status.queued)
-    if status.run_id != run_id or status.status not in get_args(State):
-        raise ValueError(f"{status.run_id!r} is {status.status!r}")
-    if not all(time is None or isinstance(time, int | float) for time in times) or status.queued is None:
-        raise ValueError(f"times {times!r}")
-    if not all(value is None or isinstance(value, str) for value in (status.owner, status.error)):
-        raise ValueError(f"owner {status.owner!r}, error {status.error!r}")
-    return status
 
 
 def _ends(run_id: str, name: str) -> bool:

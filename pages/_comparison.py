@@ -14,7 +14,7 @@ from distill_core import comparison
 from distill_core.comparison import Figure, Kind
 from distill_core.config import RunConfig
 from distill_core.events import History, Step
-from distill_core.store import short
+from distill_core.status import short
 from pages import _looks
 from pages._run_rows import Row
 

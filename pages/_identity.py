@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from distill_core.store import Status
+from distill_core.status import Status
 
 COOKIE = "distill_lab_owner"
 

@@ -11,7 +11,7 @@ import streamlit as st
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
 from distill_core.events import History
-from distill_core.store import Status, short
+from distill_core.status import Status, short
 
 STAGE_WORDS = {
     "read": "Read",

@@ -11,7 +11,7 @@ import streamlit as st
 
 from distill_core import archive
 from distill_core.errors import DistillError
-from distill_core.store import short
+from distill_core.status import short
 from pages import _identity, _looks, _run_rows, _session
 from pages._run_rows import Row
 

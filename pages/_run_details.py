@@ -12,7 +12,7 @@ import streamlit as st
 
 from distill_core import comparison
 from distill_core.analysis.verdict import verdict
-from distill_core.store import short
+from distill_core.status import short
 from pages import _comparison, _draft, _evaluation, _figures, _looks, _run_rows, _session
 from pages._live_chart import live_chart
 from pages._run_actions import NOT_YOURS, delete_button, export_button, file_names, manages, plain

@@ -13,7 +13,8 @@ from distill_core import comparison
 from distill_core.config import RunConfig
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
-from distill_core.store import AT_WORK, Notes, Status, Store, short
+from distill_core.status import AT_WORK, Notes, Status, short
+from distill_core.store import Store
 from pages import _looks
 
 FILES = ("config.json", "status.json", "result.json", "notes.json")

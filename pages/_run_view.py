@@ -15,8 +15,8 @@ from distill_core.config import RunConfig
 from distill_core.errors import DistillError
 from distill_core.events import History, stages_of
 from distill_core.queueing import Outlook
+from distill_core.status import Status
 from distill_core.steering import Request
-from distill_core.store import Status
 from pages import _batch_view, _draft, _evaluation, _figures, _identity, _looks, _session, _watching
 from pages._live_chart import live_chart
 from pages._watching import View

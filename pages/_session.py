@@ -21,7 +21,8 @@ from distill_core.events import History
 from distill_core.executor import Executor, executor_of
 from distill_core.limits import Limits
 from distill_core.presets import load
-from distill_core.store import AT_WORK, Store
+from distill_core.status import AT_WORK
+from distill_core.store import Store
 from pages import _watching
 from pages._draft import changed_settings, draft_from, draft_settings, forget_data
 from pages._identity import owner

@@ -16,7 +16,8 @@ from distill_core.errors import DistillError
 from distill_core.events import History
 from distill_core.executor import executor_of
 from distill_core.queueing import Outlook
-from distill_core.store import Status, Store
+from distill_core.status import Status
+from distill_core.store import Store
 from pages import _figures
 
 FRESH = 0.2

@@ -10,7 +10,7 @@ import streamlit as st
 from distill_core.analysis.predict import Predictor
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
-from distill_core.store import short
+from distill_core.status import short
 from pages import _figures, _looks, _router, _session
 
 EXAMPLES = {

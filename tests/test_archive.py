@@ -23,7 +23,8 @@ from distill_core.analysis.predict import Predictor
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError, RunError
 from distill_core.events import RunCancelled, RunFailed, RunFinished
-from distill_core.store import Notes, Store
+from distill_core.status import Notes
+from distill_core.store import Store
 from distill_core.worker import work
 from tests.encoders import save_tiny
 from tests.runs import config_of, made_rows, write_csv

@@ -13,7 +13,7 @@ from distill_core import comparison
 from distill_core.comparison import Figure
 from distill_core.config import RunConfig, parse
 from distill_core.events import Epoch, History, StageStarted, Step
-from distill_core.store import Notes
+from distill_core.status import Notes
 from pages import _comparison
 from pages._run_rows import Row
 

@@ -20,7 +20,8 @@ from distill_core.errors import ConfigError, LimitError, RunError
 from distill_core.events import RunCancelled, RunInterrupted, Step
 from distill_core.executor import Executor, executor_of
 from distill_core.presets import load
-from distill_core.store import Status, Store
+from distill_core.status import Status
+from distill_core.store import Store
 from tests.runs import made_rows, write_csv
 
 

@@ -17,7 +17,8 @@ import pytest
 from distill_core.__main__ import main
 from distill_core.config import RunConfig
 from distill_core.events import Step
-from distill_core.store import Store, short
+from distill_core.status import short
+from distill_core.store import Store
 from tests.runs import config_of, made_rows, run, write_csv
 
 ROOT = Path(__file__).parents[1]

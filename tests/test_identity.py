@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill_core.store import Status
+from distill_core.status import Status
 from pages import _identity
 from pages._identity import COOKIE, is_local, may_manage, owner, signed_in
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_core.queueing import Outlook, outlook
-from distill_core.store import State, Status
+from distill_core.status import State, Status
 
 LEFT = {"a": 30.0, "b": 10.0, "c": 5.0, "d": 2.0}
 

@@ -20,7 +20,8 @@ from distill_core.config import RunConfig, parse
 from distill_core.errors import RunError
 from distill_core.events import Epoch, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted, Step
 from distill_core.executor import executor_of
-from distill_core.store import Notes, Store, short
+from distill_core.status import Notes, short
+from distill_core.store import Store
 from pages import _identity, _run_actions, _run_rows
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,8 @@ from distill_core.config import RunConfig
 from distill_core.errors import RunError
 from distill_core.events import Event, RunCancelled, RunFailed, RunFinished, StageStarted, Step, Warned, encode
 from distill_core.presets import PRESETS, load
-from distill_core.store import FINAL, Status, Store, home_folder, short
+from distill_core.status import FINAL, Status, short
+from distill_core.store import Store, home_folder
 
 ROOT = Path(store_module.__file__).parents[1]
 HOLDER = """

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from distill_core.events import RunCancelled
-from distill_core.store import Store, short
+from distill_core.status import short
+from distill_core.store import Store
 from distill_core.worker import work
 from tests.browser.conftest import served
 from tests.runs import config_of, made_rows, write_csv

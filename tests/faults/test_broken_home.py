@@ -51,7 +51,7 @@ def replaced_by_a_folder(file: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with a finished run, notes, limits, and settings of a browser."""
-    from distill_core.store import Notes
+    from distill_core.status import Notes
     from distill_core.worker import work
 
     folder = tmp_path_factory.mktemp("whole")
