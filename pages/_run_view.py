@@ -61,8 +61,9 @@ def watch(view: View) -> None:
         _end_row(view)
     else:
         _progress_row(view)
-    if view.batch is not None:
-        _batch_view.show(view.batch, config)
+    with st.container():  # there with and without a batch: charts that change their place are built anew
+        if view.batch is not None:
+            _batch_view.show(view.batch, config)
     charts(view)
     if status.over:
         outcome(status)

@@ -80,10 +80,12 @@ def test_a_class_follows_single_batches_and_keeps_the_student(page: Page, lab: s
     assert shown_step(page) == first + 3, "nothing goes on by itself"
 
     epochs = page.evaluate(EPOCHS)
+    page.evaluate(f"{ACCURACIES}.classList.add('seen')")
     button(page, "One epoch")
     page.wait_for_function(f"{EPOCHS} === {epochs} + 1")
     page.wait_for_timeout(1500)
     assert page.evaluate(EPOCHS) == epochs + 1, "one, and then it stands still"
+    assert page.evaluate(f"{ACCURACIES}.classList.contains('seen')"), "the chart stays the same node"
 
     button(page, "Go on")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
