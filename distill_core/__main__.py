@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import sys
@@ -15,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import estimate, housekeeping, openmp, steering
+from distill_core import answering, estimate, housekeeping, openmp, steering
 from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
@@ -197,16 +196,6 @@ def _percent(share: float, deviation: float | None) -> str:
     return f"{share:.1%}" + ("" if deviation is None else f" ±{100 * deviation:.1f}")
 
 
-def _predict(options: argparse.Namespace) -> int:
-    from distill_core.analysis.predict import Predictor
-
-    store = Store(options.home)
-    predictor = Predictor.load(store, store.find_run(options.run_id))
-    for spoken in predictor.predict(options.text):
-        print(json.dumps({name: spoken[name] for name in ("text", "teacher", "student", "kl", "agree")}))
-    return 0
-
-
 def _runs(options: argparse.Namespace) -> int:
     store = Store(options.home)
     rows = [_run_row(run_id, store) for run_id in store.run_ids()]
@@ -256,15 +245,7 @@ def _read_profile(config: RunConfig, store: Store) -> Profile:
     """The same of a data set that has yet to be read, with its progress on stderr."""
     from distill_core import teaching
 
-    spoke = -math.inf
-
-    def progress(words: str, part: float) -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke > 2:
-            spoke = time.monotonic()
-            print(f"{words}: {part:.0%}", file=sys.stderr, flush=True)
-
-    teaching.prepare_data(config, store, progress=progress)
+    teaching.prepare_data(config, store, progress=answering.speaker())
     profile = estimate.known_profile(config, store)
     assert profile is not None
     return profile
@@ -354,9 +335,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--run-id", help=argparse.SUPPRESS)
     data = configured("data", _data, "Read the data set, and say what it looks like and what was left out.")
     data.add_argument("--json", action="store_true", help="print it as one JSON object on the last line")
-    predict = command("predict", _predict, "Ask the models of a finished run; one JSON line a text.")
-    predict.add_argument("run_id", metavar="RUN_ID", help="a run id, or the end of one")
-    predict.add_argument("text", nargs="+", metavar="TEXT")
+    answering.add_commands(command)
     listings = {
         "runs": (_runs, "List all runs."),
         "presets": (_presets, "List the presets and their settings."),

@@ -65,6 +65,11 @@ def use_all_cores() -> int:
     return cores
 
 
+def use_one_core() -> None:
+    """Lets PyTorch use one core for what this thread asks of it: threads that wait for each other serve nobody."""
+    torch.set_num_threads(1)
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

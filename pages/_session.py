@@ -54,7 +54,8 @@ def warm_up() -> None:
 
 def _load() -> None:
     """Loads what answering needs, and takes all that is loaded by then out of what garbage collections look through."""
-    import_module("distill_core.analysis.predict")
+    for name in ("distill_core.analysis.predict", "captum.attr"):
+        import_module(name)
     gc.collect()
     gc.freeze()
 

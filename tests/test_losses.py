@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distill_core.config import Divergence
 from distill_core.data.batches import NO_LABEL
-from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
+from distill_core.training.losses import cross_entropy, distillation_loss, divergence, kl_by_text, ramped
 
 KINDS: tuple[Divergence, ...] = get_args(Divergence)
 SOFT = tuple(kind for kind in KINDS if kind != "logit_mse")
@@ -412,3 +412,16 @@ def test_beta_counts_in_full_once_the_ramp_is_over(beta: float, ramp: float, par
 @given(beta=weights)
 def test_without_a_ramp_beta_counts_in_full_from_the_first_step(beta: float) -> None:
     assert ramped(beta, 0.0, 0.0) == beta
+
+
+@every_kl
+@given(pair=logit_pairs(), temperature=temperatures)
+def test_kl_by_text_averages_to_the_divergence(
+    kind: Divergence, pair: tuple[Tensor, Tensor], temperature: float
+) -> None:
+    student, teacher = pair
+    first, second = (student, teacher) if kind == "kl_student_teacher" else (teacher, student)
+    rows = kl_by_text(first, second, temperature)
+    assert rows.shape == (len(student),)
+    assert float(rows.min()) >= 0
+    assert float(rows.mean()) == pytest.approx(float(divergence(student, teacher, kind, temperature)), abs=1e-9)

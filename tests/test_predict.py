@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from distill_core.analysis import predict
 from distill_core.analysis.predict import Predictor, latency_ms
 from distill_core.config import DataConfig, RunConfig, StudentConfig, TeacherConfig, parse
 from distill_core.data.batches import EncodedDataset
-from distill_core.errors import DataError, RunError
+from distill_core.errors import Cancelled, ConfigError, DataError, RunError
 from distill_core.models import classifier
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from tests.encoders import save_tiny
@@ -163,7 +165,7 @@ def test_a_pretrained_teacher_answers_from_the_runs_folder_alone(
 def test_a_pretrained_teacher_reads_with_its_own_word_pieces_and_limit(store: Store, encoder_run: str) -> None:
     predictor = Predictor.load(store, encoder_run)
     reader = predictor.readers["teacher"]
-    assert [len(row) for row in reader.encode_all(TEXTS)] == [5, 6, 6, 3, 4]
+    assert [len(row) for row in reader.reading.encode_all(TEXTS)] == [5, 6, 6, 3, 4]
     whole, cut = predictor.predict(["a dull plot and a bright ending", "a dull scene and a bright ending"])
     assert whole["teacher"] == pytest.approx(cut["teacher"], abs=1e-6)
     assert whole["student"] != pytest.approx(cut["student"], abs=1e-3)
@@ -187,6 +189,69 @@ def test_a_file_cannot_be_asked_so_the_student_answers_alone(store: Store, encod
         assert answer.keys() == {"text", "teacher", "student", "baseline", "kl", "agree"}
         assert (answer["teacher"], answer["kl"], answer["agree"]) == (None, None, None)
         assert answer["student"] == before["student"]
+
+
+# Many texts, many threads
+
+
+def test_a_stream_gives_the_answers_of_predict_in_order(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "CHUNK", 2)
+    for one, other in zip(predictor.predict(TEXTS), predictor.stream(iter(TEXTS)), strict=True):
+        assert one["text"] == other["text"]
+        for role in ("teacher", "student", "baseline"):
+            assert one[role] == pytest.approx(other[role], abs=1e-5)
+
+
+def test_a_stream_says_which_texts_are_empty_and_goes_on(predictor: Predictor) -> None:
+    answers = list(predictor.stream(["", "a film", " \n", "music", ""]))
+    assert [answer["text"] for answer in answers] == ["", "a film", " \n", "music", ""]
+    assert [("error" in answer, answer["student"] is None) for answer in answers] == [
+        (empty, empty) for empty in (True, False, True, False, True)
+    ]
+    assert answers[0].keys() - {"error"} == answers[1].keys()
+    assert list(predictor.stream(["", ""]))[1]["error"] == "text must not be empty; type a sentence"
+
+
+def test_a_stream_reads_no_further_than_it_has_to(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "CHUNK", 3)
+    taken = list[int]()
+
+    def texts() -> Iterator[str]:
+        for number in range(1000):
+            taken.append(number)
+            yield f"a film {number}"
+
+    answers = predictor.stream(texts())
+    for _ in range(4):
+        next(answers)
+    assert len(taken) == 6
+
+
+def test_threads_that_ask_at_the_same_time_get_their_own_answers(store: Store, encoder_run: str) -> None:
+    predictor = Predictor.load(store, encoder_run)
+    expected = [predictor.predict([text]) for text in TEXTS]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: predictor.predict([text]), TEXTS * 20))
+    assert found == expected * 20
+
+
+def test_only_the_models_that_are_wanted_are_read(store: Store, encoded: EncodedDataset) -> None:
+    run_id = finished_run(store, encoded)
+    (store.run_folder(run_id) / TEACHER_WEIGHTS).unlink()
+    predictor = Predictor.load(store, run_id, ["student"])
+    (answer,) = predictor.predict(["a film"])
+    assert (answer["teacher"], answer["kl"], answer["agree"]) == (None, None, None)
+    assert "baseline" not in answer
+    with pytest.raises(ConfigError, match="models must be among teacher, student, baseline .* got assistant"):
+        Predictor.load(store, run_id, ["assistant"])
+
+
+def test_logits_of_texts_can_be_cancelled(predictor: Predictor) -> None:
+    def check() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        predictor.logits(TEXTS, check)
 
 
 # What cannot be answered

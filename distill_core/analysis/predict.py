@@ -1,53 +1,93 @@
-"""What the models of a finished run say about texts. Shapes: `B` texts, `C` classes."""
+"""What the models of a finished run say about texts. Shapes: `N` texts, `B` texts of a batch, `C` classes."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from distill_core import device
 from distill_core.config import ModelConfig
 from distill_core.data.batches import EncodedTexts, sorted_batches
 from distill_core.data.vocabulary import Vocabulary, tokenize
-from distill_core.errors import DataError, RunError
+from distill_core.errors import ConfigError, DataError, RunError
 from distill_core.models import classifier
 from distill_core.models.sizes import student_model
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
-from distill_core.training.losses import divergence
+from distill_core.training.losses import kl_by_text
 
 BATCH = 256
+CHUNK = 4096
+"""Texts that are read at once, and put in order of length."""
 LATENCY_TEXTS = 100
+
+
+class Reading(Protocol):
+    """A model's way to turn texts into token ids."""
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, never empty."""
+
+    def align(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """Token ids of a text, and the word that each belongs to; −1 for those that belong to none."""
+
+
+@dataclass(frozen=True)
+class VocabularyReading:
+    """How a model with a vocabulary of its own reads: words, cut after `max_tokens`."""
+
+    vocabulary: Vocabulary
+    max_tokens: int
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, never empty."""
+        return [self.vocabulary.encode(text, self.max_tokens) for text in texts]
+
+    def align(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """Token ids of a text, and the word that each belongs to; −1 where a text has none at all."""
+        read = [(token, place) for place, (first, last) in enumerate(spans) for token in tokenize(text[first:last])]
+        ids = self.vocabulary.numbers([token for token, _ in read], self.max_tokens)
+        return ids, [place for _, place in read[: len(ids)]] or [-1]
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A model and its way to turn texts into token ids."""
+    """A model, its way to read, and the device that it is on."""
 
     model: nn.Module
-    encode_all: Callable[[Sequence[str]], list[list[int]]]
+    reading: Reading
+    device: torch.device
 
-    def logits(self, texts: Sequence[str]) -> Tensor:
-        """Logits `[B, C]` of texts, in their order."""
-        encoded, order, parts = EncodedTexts.without_labels(self.encode_all(texts)), [], []
-        with torch.inference_mode():
-            for rows, batch in sorted_batches(encoded, BATCH):
-                parts.append(self.model(batch.tokens_BT, batch.lengths_B))
-                order.append(rows)
+    def logits(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Tensor:
+        """Logits `[N, C]` of texts, in their order, on the CPU.
+
+        Args:
+            check: called before each batch; what it raises ends the work.
+        """
+        encoded, order, parts = EncodedTexts.without_labels(self.reading.encode_all(texts)), [], []
+        for rows, batch in sorted_batches(encoded, BATCH):
+            check()
+            moved = batch.to(self.device)
+            with torch.inference_mode():
+                parts.append(self.model(moved.tokens_BT, moved.lengths_B).cpu())
+            order.append(rows)
         return torch.cat(parts)[torch.cat(order).argsort()]
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """The models of one run with its words and labels; float32 on the CPU, so an answer is the same everywhere.
+    """The models of one run with its words and labels. Any number of threads may ask it at the same time.
 
-    A teacher that is a file has no model and is not among them.
+    It computes in float32, on a GPU where there is one. A teacher that is a file has no model and is not among
+    `readers`, whose keys are `teacher`, `student` and, where the run has one, `baseline`.
     """
 
     label_names: tuple[str, ...]
@@ -56,8 +96,16 @@ class Predictor:
     readers: dict[str, Reader]
 
     @classmethod
-    def load(cls, store: Store, run_id: str) -> Predictor:
-        """Reads teacher, student and, where there is one, baseline. Raises RunError if the run has not finished."""
+    def load(cls, store: Store, run_id: str, roles: Collection[str] | None = None) -> Predictor:
+        """Reads the models of a run.
+
+        Args:
+            roles: those that are wanted; all by default.
+
+        Raises:
+            RunError: the run has not finished.
+            ConfigError: the run has no model of such a role.
+        """
         result = store.result(run_id)
         if result is None:
             state = store.status(run_id).status
@@ -68,27 +116,40 @@ class Predictor:
 
         def own(role: str, settings: ModelConfig) -> Reader:
             model = classifier.build(settings, len(vocabulary), len(labels))
-            model.load_state_dict(load_file(folder / f"{role}.safetensors"))
-            return Reader(
-                model.eval(), lambda texts: [vocabulary.encode(text, config.data.max_tokens) for text in texts]
-            )
+            return _ready(model, folder / f"{role}.safetensors", VocabularyReading(vocabulary, config.data.max_tokens))
 
-        readers = {}
+        there: dict[str, Callable[[], Reader]] = {}
         if config.teacher.kind == "lstm":
-            readers["teacher"] = own("teacher", config.teacher)
+            there["teacher"] = lambda: own("teacher", config.teacher)
         elif config.teacher.kind == "pretrained":
-            readers["teacher"] = _encoder(folder, len(labels), config.teacher.encoder_max_tokens)
-        readers["student"] = own("student", student_model(config))
+            there["teacher"] = lambda: _encoder(folder, len(labels), config.teacher.encoder_max_tokens)
+        there["student"] = lambda: own("student", student_model(config))
         if result["baseline"] is not None:
-            readers["baseline"] = own("baseline", student_model(config))
-        return cls(labels, vocabulary, config.data.max_tokens, readers)
+            there["baseline"] = lambda: own("baseline", student_model(config))
+        unknown = sorted(set(roles or ()) - set(there))
+        if unknown:
+            raise ConfigError(f"models must be among {', '.join(there)} in run {run_id}, got {', '.join(unknown)}")
+        wanted = {role: read() for role, read in there.items() if roles is None or role in roles}
+        return cls(labels, vocabulary, config.data.max_tokens, wanted)
+
+    def logits(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
+        """Each model's logits `[N, C]`, in the order of the texts. A text without any word counts as an unknown one.
+
+        Args:
+            check: called often; what it raises ends the work.
+        """
+        parts: dict[str, list[Tensor]] = {role: [torch.empty(0, len(self.label_names))] for role in self.readers}
+        for first in range(0, len(texts), CHUNK):
+            for role, reader in self.readers.items():
+                parts[role].append(reader.logits(texts[first : first + CHUNK], check))
+        return {role: torch.cat(found) for role, found in parts.items()}
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """One answer a text, in order.
 
         Each has `text`, a probability for each label under each model's role, `kl` (student ‖ teacher, nats) and
-        `agree` (whether student and teacher choose the same label). Where the teacher is a file, which cannot answer
-        new texts, `teacher`, `kl` and `agree` are None.
+        `agree` (whether student and teacher choose the same label). Where there is no teacher to ask, as it is a file
+        or was not loaded, `teacher`, `kl` and `agree` are None.
 
         Raises:
             DataError: a text is empty.
@@ -96,10 +157,18 @@ class Predictor:
         for text in texts:
             if not text.strip():
                 raise DataError(f"text must not be empty, got {text!r}; type a sentence")
-        if not texts:
-            return []
-        logits = {role: reader.logits(texts) for role, reader in self.readers.items()}
-        return [self._answer(text, {role: rows[n] for role, rows in logits.items()}) for n, text in enumerate(texts)]
+        return self._answers(texts)
+
+    def stream(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The same for any number of texts, of which only some thousands are held at a time.
+
+        A text without a word gets None in place of each answer, and an `error`.
+        """
+        waiting = iter(texts)
+        while chunk := list(islice(waiting, CHUNK)):
+            answers = iter(self._answers([text for text in chunk if text.strip()]))
+            for text in chunk:
+                yield next(answers) if text.strip() else self._unanswered(text)
 
     def reading(self, text: str) -> tuple[int, int, int]:
         """How many of a text's tokens the models know, how many they read, and how many there are."""
@@ -107,28 +176,44 @@ class Predictor:
         ids = self.vocabulary.numbers(tokens, self.max_tokens)
         return sum(self.vocabulary.is_word(number) for number in ids), len(ids), max(len(tokens), 1)
 
-    def _answer(self, text: str, logits: dict[str, Tensor]) -> dict[str, Any]:
-        spoken = {
-            role: dict(zip(self.label_names, logits_C.softmax(dim=0).tolist(), strict=True))
-            for role, logits_C in logits.items()
-        }
-        student_C, teacher_C = logits["student"], logits.get("teacher")
-        if teacher_C is None:
-            return {"text": text, "teacher": None, **spoken, "kl": None, "agree": None}
-        return {
-            "text": text,
-            **spoken,
-            "kl": float(divergence(student_C[None], teacher_C[None], "kl_student_teacher", 1.0)),
-            "agree": bool(student_C.argmax() == teacher_C.argmax()),
-        }
+    def _answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        logits = self.logits(texts)
+        spoken = {role: self._named(logits_NC.softmax(dim=1)) for role, logits_NC in logits.items()}
+        compared = self._compared(logits) if {"teacher", "student"} <= logits.keys() else None
+        answers = []
+        for row, text in enumerate(texts):
+            own: dict[str, Any] = {role: named[row] for role, named in spoken.items()}
+            kl, agree = (None, None) if compared is None else compared[row]
+            answers.append({"text": text, "teacher": None, **own, "kl": kl, "agree": agree})
+        return answers
+
+    def _named(self, probabilities_NC: Tensor) -> list[dict[str, float]]:
+        return [dict(zip(self.label_names, row, strict=True)) for row in probabilities_NC.tolist()]
+
+    @staticmethod
+    def _compared(logits: Mapping[str, Tensor]) -> list[tuple[float, bool]]:
+        """KL(student ‖ teacher) of each text, and whether both choose one label."""
+        student_NC, teacher_NC = logits["student"], logits["teacher"]
+        agree_N = student_NC.argmax(dim=1) == teacher_NC.argmax(dim=1)
+        return list(zip(kl_by_text(student_NC, teacher_NC).tolist(), agree_N.tolist(), strict=True))
+
+    def _unanswered(self, text: str) -> dict[str, Any]:
+        nothing = dict.fromkeys(["teacher", *self.readers, "kl", "agree"])
+        return {"text": text, **nothing, "error": "text must not be empty; type a sentence"}
+
+
+def _ready(model: nn.Module, weights: Path, reading: Reading) -> Reader:
+    """A saved model as it answers: on its device, without dropout, nothing to learn."""
+    model.load_state_dict(load_file(weights))
+    place = device.choose().device
+    return Reader(model.eval().requires_grad_(False).to(place), reading, place)
 
 
 def _encoder(folder: Path, classes: int, max_tokens: int) -> Reader:
     from distill_core.models import pretrained  # transformers take seconds to import
 
     model, pieces = pretrained.rebuild(folder / ENCODER, classes, max_tokens)
-    model.load_state_dict(load_file(folder / TEACHER_WEIGHTS))
-    return Reader(model.eval(), pieces.encode_all)
+    return _ready(model, folder / TEACHER_WEIGHTS, pieces)
 
 
 def latency_ms(model: nn.Module, encode: Callable[[str], list[int]], texts: Sequence[str]) -> float:

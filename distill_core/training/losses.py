@@ -58,6 +58,13 @@ def _kl(first: Tensor, second: Tensor) -> Tensor:
     return F.kl_div(second, first, reduction="batchmean", log_target=True)
 
 
+def kl_by_text(first_BC: Tensor, second_BC: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(first ‖ second) of the softened answers to each text, `[B]` in nats; 0 where the logits are equal."""
+    first = F.log_softmax(first_BC / temperature, dim=-1)
+    second = F.log_softmax(second_BC / temperature, dim=-1)
+    return F.kl_div(second, first, reduction="none", log_target=True).sum(dim=-1).clamp(min=0)
+
+
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """CE(y, f) in nats, averaged over the texts that have a label; 0 where none has one."""
     labelled = (labels_B != NO_LABEL).sum().clamp(min=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import re
@@ -90,6 +91,7 @@ class Session:
         self._page_hash = ""
         self._values: dict[str, WidgetState] = {}
         self._seen: set[str] = set()
+        self._fragments: dict[str, str] = {}
         self._cache: dict[str, _Cached] = {}
         self._cache_age = 2
         self._script_runs = 0
@@ -104,13 +106,13 @@ class Session:
         """The session, connected and its page drawn, until it is left."""
         return _connected(self)
 
-    def ask(self, fragment: str = "", trigger: str = "") -> asyncio.Future[float]:
+    def ask(self, fragment: str = "", trigger: str = "", *, polls: bool = False) -> asyncio.Future[float]:
         """Asks for the page or one fragment of it; the answer is how many seconds that took."""
         message = BackMsg()
         state = message.rerun_script
         state.query_string, state.page_script_hash, state.fragment_id = self.query, self._page_hash, fragment
         state.page_name = "" if self._page_hash else self.page
-        state.is_auto_rerun = bool(fragment) and not trigger
+        state.is_auto_rerun = polls
         state.widget_states.widgets.extend(self._values.values())
         if trigger:
             state.widget_states.widgets.add(id=trigger, trigger_value=True)
@@ -122,10 +124,14 @@ class Session:
         return request.answered
 
     def type(self, key: str, text: str) -> asyncio.Future[float]:
-        """Types into the widget of a key, as in `compare.text`, and leaves it."""
+        """Types into the text box of a key, as in `compare.box`; only the fragment that it is in answers."""
         widget = next(name for name in self.elements if name.endswith(f"-{key}"))
-        self._values[widget] = WidgetState(id=widget, string_value=text)
-        return self.ask()
+        version = json.loads(self.elements[widget].bidi_component.json)["version"]
+        self._values[widget] = WidgetState(
+            id=widget, json_value=json.dumps({"text": {"version": version, "text": text}})
+        )
+        self.words = []
+        return self.ask(self._fragments[widget])
 
     # What a browser does
 
@@ -208,6 +214,7 @@ class Session:
         if widget:
             self._seen.add(widget)
             self.elements[widget] = element
+            self._fragments[widget] = message.delta.fragment_id
             self._take_value(kind, widget, shown)
         if message.metadata.cacheable:
             self._cache.setdefault(message.hash, _Cached(self._script_runs, message.delta.fragment_id, widget))
@@ -245,7 +252,7 @@ class Session:
     async def _poll_forever(self, fragment: str, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
-            self.ask(fragment)
+            self.ask(fragment, polls=True)
             self._note_silence()
 
     def _stop_polling(self, fragment: str) -> None:
@@ -380,7 +387,7 @@ class Typist:
                     await self._type(f"{chance.choice(TEXTS)}, {number}")
 
     async def _type(self, text: str) -> None:
-        await asyncio.wait_for(self.session.type("compare.text", text), PATIENCE)
+        await asyncio.wait_for(self.session.type("compare.box", text), PATIENCE)
         said = re.compile("|".join(rf"\b{re.escape(label)}\b\D*\d+(\.\d+)? ?%" for label in self.labels))
         if any(said.search(words) for words in self.session.words):
             self.answers += 1
