@@ -150,13 +150,15 @@ def _disagreements(options: argparse.Namespace) -> int:
 
 
 def _test_answers(options: argparse.Namespace) -> SetAnswers:
+    from distill_core import device
     from distill_core.analysis.asking import ask
     from distill_core.analysis.textset import test_split
 
     predictor, store, run_id = _load(options)
     if "teacher" not in predictor.readers:
         raise ConfigError(f"run {run_id} has no teacher that can be asked, since it is a file; choose another run")
-    return ask(predictor, test_split(store, run_id, progress=speaker()), progress=speaker())
+    progress = speaker()
+    return ask(predictor, test_split(store, run_id, progress=progress), progress=progress, workers=device.cores())
 
 
 def speaker() -> Callable[[str, float], None]:

@@ -55,14 +55,14 @@ def take_part(device: int, workers: int) -> None:
     if gpus:
         torch.cuda.set_device(device % gpus)
     elif workers > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(_cores() // workers, 1)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // workers, 1)))
 
 
 def use_all_cores() -> int:
     """Let PyTorch use every core this process may run on, or OMP_NUM_THREADS of them; returns their number."""
-    cores = int(os.environ.get("OMP_NUM_THREADS", _cores()))
-    torch.set_num_threads(cores)
-    return cores
+    count = int(os.environ.get("OMP_NUM_THREADS", cores()))
+    torch.set_num_threads(count)
+    return count
 
 
 def use_one_core() -> None:
@@ -70,7 +70,8 @@ def use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from distill_core import comparison, device
+from distill_core import device
 from distill_core.analysis.predict import Predictor
 from distill_core.config import RunConfig
 from distill_core.status import short
 from distill_core.store import Store
 from pages import _comparison, _figures, _looks, _session
+from pages._run_actions import file_names
 
 MOST_BESIDE = 3
 FURTHER = ("#E69F00", "#56B4E9", "#CC79A7")
@@ -85,8 +86,12 @@ def voices(run_id: str, beside: Sequence[str]) -> list[Voice]:
 def _notes(run_ids: Sequence[str], store: Store) -> dict[str, str]:
     """For each run the settings in which it differs from the others."""
     configs = [store.config(run_id) for run_id in run_ids]
-    table = _comparison.settings_table(run_ids, configs, st.session_state.get("upload.names", {}))
-    return {run_id: ", ".join(f"{title} {table.at[title, run_id]}" for title in table.index) for run_id in run_ids}
+    table = _comparison.settings_table(run_ids, configs, file_names())
+    # What a title says in brackets explains it; there is no room for that here.
+    return {
+        run_id: ", ".join(f"{title.partition(' (')[0]} {table.at[title, run_id]}" for title in table.index)
+        for run_id in run_ids
+    }
 
 
 def companions(run_id: str, finished: Sequence[str]) -> list[str]:
@@ -110,7 +115,4 @@ def _teaching(config: RunConfig) -> tuple[Any, ...]:
 
 def difference_of(run_id: str, other: str) -> str:
     """The settings in which another run differs, in a few words."""
-    store = _session.store()
-    found = comparison.differing_settings([store.config(run_id), store.config(other)])
-    titles = comparison.setting_titles()
-    return ", ".join(f"{titles[path]} {values[1]}" for path, values in found.items()) or "the same settings"
+    return _notes([run_id, other], _session.store())[other] or "the same settings"

@@ -242,7 +242,7 @@ def test_only_the_models_that_are_wanted_are_read(store: Store, encoded: Encoded
     (answer,) = predictor.predict(["a film"])
     assert (answer["teacher"], answer["kl"], answer["agree"]) == (None, None, None)
     assert "baseline" not in answer
-    with pytest.raises(ConfigError, match="models must be among teacher, student, baseline .* got assistant"):
+    with pytest.raises(ConfigError, match=r"models must be among teacher, student, baseline .* got assistant"):
         Predictor.load(store, run_id, ["assistant"])
 
 

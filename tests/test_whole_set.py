@@ -20,7 +20,7 @@ from distill_core.analysis.agreement import SetAnswers
 from distill_core.analysis.asking import Asking, Key
 from distill_core.data.sources import load
 from distill_core.store import Store
-from pages import _exports, _set_figures, _whole_set
+from pages import _exports, _set_charts, _set_figures, _set_lists, _whole_set
 from tests.runs import config_of, made_rows, run, write_csv
 
 APP = Path(__file__).parent / "browser" / "apps" / "whole_set_app.py"
@@ -235,28 +235,28 @@ def test_clicks_in_charts_choose_a_list_and_letting_go_takes_it_back(monkeypatch
     key, state = Key("/home", "a", "test"), dict[str, Any]()
     monkeypatch.setattr(streamlit, "session_state", state)
     state["matrix"] = {"selection": {"points": [{"customdata": [0, 1]}]}}
-    _whole_set._choose_cell("matrix", key)
-    assert state[_whole_set.CHOICE] == {"job": key, "cell": [0, 1]}
-    assert state[_whole_set.LIST] == _whole_set.CHOSEN
+    _set_charts._choose_cell("matrix", key)
+    assert state[_set_lists.CHOICE] == {"job": key, "cell": [0, 1]}
+    assert state[_set_lists.LIST] == _set_lists.CHOSEN
     state["scatter"] = {"selection": {"points": [{"customdata": 7}, {"customdata": [3]}, {"customdata": 7}]}}
-    _whole_set._choose_points("scatter", key)
-    assert state[_whole_set.CHOICE] == {"job": key, "rows": [3, 7]}
+    _set_charts._choose_points("scatter", key)
+    assert state[_set_lists.CHOICE] == {"job": key, "rows": [3, 7]}
     state["scatter"] = {"selection": {"points": []}}
-    _whole_set._choose_points("scatter", key)
-    assert _whole_set.CHOICE not in state
-    assert _whole_set.LIST not in state
+    _set_charts._choose_points("scatter", key)
+    assert _set_lists.CHOICE not in state
+    assert _set_lists.LIST not in state
 
 
 def test_a_click_opens_the_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    state: dict[str, Any] = {_whole_set.VERSION: 3, "rows": {"selection": {"cells": [(1, "Text")]}}}
+    state: dict[str, Any] = {_set_lists.VERSION: 3, "rows": {"selection": {"cells": [(1, "Text")]}}}
     monkeypatch.setattr(streamlit, "session_state", state)
     found = list[str]()
-    _whole_set._open("rows", ["one", "two"], found.append)
+    _set_lists._open("rows", ["one", "two"], found.append)
     assert found == ["two"]
-    assert state[_whole_set.VERSION] == 4
+    assert state[_set_lists.VERSION] == 4
     state["rows"] = {"selection": {"cells": []}}
-    _whole_set._open("rows", ["one", "two"], found.append)
-    assert (found, state[_whole_set.VERSION]) == (["two"], 4)
+    _set_lists._open("rows", ["one", "two"], found.append)
+    assert (found, state[_set_lists.VERSION]) == (["two"], 4)
 
 
 def test_a_chosen_cell_lists_its_texts_and_is_forgotten_with_another_job(home: Store) -> None:
@@ -264,15 +264,15 @@ def test_a_chosen_cell_lists_its_texts_and_is_forgotten_with_another_job(home: S
     (job,) = asking._jobs.values()
     assert job.result is not None
     matrix = agreement.agreement_matrix(job.result)
-    app.session_state[_whole_set.CHOICE] = {"job": job.key, "cell": [1, 1]}
+    app.session_state[_set_lists.CHOICE] = {"job": job.key, "cell": [1, 1]}
     app.run()
     assert lists_of(app)[-1] == "Teacher good, student good"
     (group,) = [group for group in app.get("button_group") if group.proto.label == "List"]
-    group.set_value(_whole_set.CHOSEN).run()
+    group.set_value(_set_lists.CHOSEN).run()
     assert not app.exception
     assert len(app.dataframe[0].value) == matrix[1][1]
     assert set(app.dataframe[0].value["Student"]) == {"good"}
-    app.session_state[_whole_set.CHOICE] = {"job": Key("/other", "x", "test"), "cell": [1, 1]}
+    app.session_state[_set_lists.CHOICE] = {"job": Key("/other", "x", "test"), "cell": [1, 1]}
     app.run()
     assert not app.exception
     assert lists_of(app)[-1] == "Teacher right, student wrong"
@@ -346,7 +346,7 @@ def test_an_export_has_numbers_as_numbers_and_names_escaped() -> None:
 
 @given(st.text(max_size=400))
 def test_a_line_is_one_line_without_control_characters(text: str) -> None:
-    line = _whole_set.one_line(text)
+    line = _set_lists.one_line(text)
     assert len(line) <= 160
     assert not set(line) & {chr(number) for number in [*range(32), *range(127, 160)]}
     assert line.encode("utf-8").decode() == line

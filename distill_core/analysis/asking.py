@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from distill_core import device
 from distill_core.analysis.agreement import SetAnswers
 from distill_core.analysis.textset import TextSet
 from distill_core.data.texts import Check, Progress
@@ -57,22 +59,35 @@ def ask(
     given: TextSet,
     check: Check = lambda: None,
     progress: Progress = lambda words, part: None,
+    workers: int = 1,
 ) -> SetAnswers:
     """What all models say about all texts.
 
     Args:
-        check: called often; raises to cancel.
+        check: called often, from several threads; raises to cancel.
         progress: told how many texts are answered, and which part of all that is, 0 to 1.
+        workers: how many cores work, each on texts of its own, which serves long texts and short ones better than
+            several cores on one.
     """
     parts, counts, total = defaultdict[str, list[Tensor]](list), list[tuple[int, int, int]](), len(given)
-    for start in range(0, total, CHUNK):
-        progress(f"{start:,} of {total:,} texts are answered", start / total)
+
+    def answers(start: int) -> tuple[dict[str, Tensor], list[tuple[int, int, int]]]:
+        device.use_one_core()
         chunk = given.texts[start : start + CHUNK]
-        for role, logits_BC in models.logits(chunk, check).items():
-            parts[role].append(logits_BC)
-        for text in chunk:
-            check()
-            counts.append(models.reading(text))
+        logits = models.logits(chunk, check)
+        check()
+        return logits, [models.reading(text) for text in chunk]
+
+    progress(f"0 of {total:,} texts are answered", 0.0)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="asking")
+    try:
+        for logits, read in pool.map(answers, range(0, total, CHUNK)):
+            for role, logits_BC in logits.items():
+                parts[role].append(logits_BC)
+            counts.extend(read)
+            progress(f"{len(counts):,} of {total:,} texts are answered", len(counts) / total)
+    finally:
+        pool.shutdown(cancel_futures=True)
     known_N, read_N, lengths_N = torch.tensor(counts).T
     return SetAnswers(
         given.texts,
@@ -145,7 +160,8 @@ class Asking:
         self.given = self._read(self._check, self._report)
         self._check()
         self._report("Loading the models", 0.0)
-        return ask(self._load(), self.given, self._check, self._report)
+        # One core stays for those who type meanwhile.
+        return ask(self._load(), self.given, self._check, self._report, max(device.cores() - 1, 1))
 
     def _check(self) -> None:
         if self.cancelled:

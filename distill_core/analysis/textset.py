@@ -7,6 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class TextSet:
 def test_split(
     store: Store,
     run_id: str,
-    check: Check,
-    progress: Progress,
+    check: Check = lambda: None,  # noqa: PT028 (it tests nothing)
+    progress: Progress = lambda words, part: None,  # noqa: PT028
 ) -> TextSet:
     """The test texts of a finished run, read again; of more than `MAX_TEXTS` that many, drawn once and for all.
 
@@ -126,8 +127,36 @@ def from_file(
     """
     taking = _Taking("the file", _Classes(label_names, named or {}), most_characters, check)
     read = _from_text if path.suffix.lower() == ".txt" else _from_table
-    try:
+    with _telling(path, name):
         return read(path, taking, progress)
+
+
+def stream(path: Path, text_column: str | None = None, progress: Progress = lambda words, part: None) -> Iterator[str]:
+    """The texts of a file, one after the other, empty ones too; none of them is kept.
+
+    Args:
+        text_column: the column of the texts; by default the one that `from_file` finds.
+
+    Raises:
+        DataError: as `from_file` does, at the row that is wrong.
+    """
+    with _telling(path, path.name):
+        if path.suffix.lower() == ".txt":
+            encoding, _ = textfiles.encoding_of(path, lambda: None)
+            with path.open(encoding=encoding) as file:
+                yield from (clean(line).strip() for line in textfiles.lines_of(file, path, lambda: None, progress))
+            return
+        names = tables.column_names(path)
+        column = find_column("text_column", text_column, (), names) if text_column else _columns(names)[0]
+        rows = tables.stream(path, lambda name: name == column, progress)
+        yield from (clean(_said(record, column)).strip() for record in rows)
+
+
+@contextmanager
+def _telling(path: Path, name: str) -> Iterator[None]:
+    """Errors that call a file what people call it."""
+    try:
+        yield
     except DataError as error:
         said = str(error).replace("data.path", "the file").replace("data.text_column", "the column of the texts")
         raise DataError(said.replace(str(path), name).replace(path.name, name)) from error
