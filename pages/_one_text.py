@@ -298,7 +298,7 @@ def _history() -> None:
         st.markdown("**Texts tried**", width="content")
         st.download_button(
             "CSV",
-            _tried.csv,
+            lambda: _tried.csv(items),  # called without a session
             "texts.csv",
             "text/csv",
             icon=":material/download:",

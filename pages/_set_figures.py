@@ -175,7 +175,8 @@ def accuracy_figure(groups: Mapping[str, Sequence[Group]], x_title: str, *, shar
     figure.update_xaxes(
         tickvals=list(range(len(first))), ticktext=names, range=[-0.5, max(len(first), 1) - 0.5], tickangle=0
     )
-    figure.update_yaxes(tickformat=".0%")
+    limits = [limit for own in groups.values() for group in own for limit in group.interval] or [0.0, 1.0]
+    figure.update_yaxes(tickformat=".0%", range=[max(min(limits) - 0.04, -0.02), min(max(limits) + 0.04, 1.02)])
     return figure
 
 

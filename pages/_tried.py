@@ -83,6 +83,6 @@ def frame(items: Sequence[Tried], shown: int | None = None) -> pd.DataFrame:
     return pd.DataFrame([{**item.cells(), "Text": item.text[:shown]} for item in items])
 
 
-def csv() -> bytes:
-    """All of them as a file that a spreadsheet opens without running anything in it."""
-    return as_csv({str(name): cells.tolist() for name, cells in frame(ordered()).items()})
+def csv(items: Sequence[Tried]) -> bytes:
+    """Texts as a file that a spreadsheet opens without running anything in it."""
+    return as_csv({str(name): cells.tolist() for name, cells in frame(items).items()})

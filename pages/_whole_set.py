@@ -24,8 +24,6 @@ FILE_TYPES = ["csv", "tsv", "jsonl", "txt"]
 PASTED = 2_000_000
 """Characters that can be pasted; a file may be longer."""
 POLL_SECONDS = 0.5
-STYLE = '.st-key-compare-set-results button[aria-label^="Download as CSV"] { display: none; }'
-"""Hides the tables' own export, in which a spreadsheet would find formulas."""
 
 
 def show(run_id: str, open_text: OpenText) -> None:
@@ -176,9 +174,7 @@ def _job(job: Asking, open_text: OpenText) -> None:
     elif job.error is not None:
         raise job.error
     elif job.result is not None:
-        st.html(f"<style>{STYLE}</style>")
-        with st.container(key="compare.set.results"):
-            _results(job, job.result, open_text)
+        _results(job, job.result, open_text)
 
 
 def _progress(job: Asking) -> None:

@@ -66,10 +66,9 @@ def test_first_run_from_start_to_two_predictions(page: Page, lab: str) -> None:
 
     page.get_by_role("button", name=re.compile("Compare teacher and student")).click()
     page.get_by_role("textbox", name="Text").fill("a wonderful and moving film")
-    page.get_by_role("button", name="Compare", exact=True).click()
     answers = page.locator(".lab-answer")
-    expect(answers).to_have_count(2)
-    for index in range(2):
+    expect(answers).to_have_count(3)
+    for index in range(3):
         expect(answers.nth(index)).to_have_text(re.compile(r"^(fresh|rotten) \d+\.\d %$"))
     expect(page.get_by_text(re.compile(r"^KL \d\.\d{3} nats$"))).to_be_visible()
 
@@ -86,12 +85,10 @@ def test_strange_texts_are_answered_and_shown_as_text(page: Page, lab: str) -> N
         ("film " * 20_000, "It reads the first 256 of 20,000 words"),
     ):
         box.fill(text)
-        page.get_by_role("button", name="Compare", exact=True).click()
         expect(page.get_by_text(words)).to_be_visible()
-        expect(page.locator(".lab-answer")).to_have_count(2)
+        expect(page.locator(".lab-answer")).to_have_count(3)
     assert page.evaluate("window.hacked") is None
     box.fill("   ")
-    page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.get_by_text("Type a text")).to_be_visible()
 
 
