@@ -11,8 +11,12 @@ BIN := .venv/bin
 run: .venv/run-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
+# Tests that measure times, kill processes or drive a browser have the machine to themselves.
+ALONE := tests/browser tests/faults tests/load
+
 test: .venv/dev-installed chromium check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE),--ignore=$(folder))
+	$(BIN)/pytest $(ALONE)
 
 check: .venv/dev-installed
 	$(BIN)/ruff format --check .
