@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill_core.analysis.explain import ROUNDING, Attribution, attribute, explain
+from distill_core.analysis.explain import LEAST, Attribution, attribute, explain
 from distill_core.analysis.predict import Predictor, Reader, VocabularyReading
 from distill_core.analysis.words import Words
 from distill_core.config import MINILM, DataConfig
@@ -25,8 +24,6 @@ from tests.runs import config_of, run, write_csv
 from tests.test_predict import finished_run
 
 KINDS = ("lstm", "gru", "textcnn", "bag")
-TEXTS = int(os.environ.get("DISTILL_EXPLAINED", "40"))
-"""Real texts that every kind of model explains; 200 is the long form."""
 COMPLETE = 0.05
 """Most that attributions may miss of the difference of scores."""
 NEUTRAL = ("the", "film", "about", "people", "who", "went", "there", "with", "a", "story", "in", "many", "ways", "kind")
@@ -34,12 +31,16 @@ PLANTED = {"bad": "zorkful", "good": "blipsome"}
 
 
 def planted_rows(count: int) -> list[dict[str, str]]:
-    """Texts of words that say nothing, but for one that gives the label."""
+    """Texts of words that say nothing, but for one that gives the label; a third label has none such.
+
+    Were there two, a model could know one of both words and take its absence for the other label.
+    """
     chance, rows = random.Random(3), dict[str, str]()
     while len(rows) < count:
-        label = ("bad", "good")[len(rows) % 2]
+        label = ("bad", "good", "odd")[len(rows) % 3]
         words = chance.choices(NEUTRAL, k=chance.randint(5, 18))
-        words.insert(chance.randrange(len(words) + 1), PLANTED[label])
+        if label in PLANTED:
+            words.insert(chance.randrange(len(words) + 1), PLANTED[label])
         rows.setdefault(" ".join(words), label)
     return [{"text": text, "label": label} for text, label in rows.items()]
 
@@ -52,8 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module", params=KINDS)
 def planted(request: pytest.FixtureRequest, home: Store) -> Predictor:
     """A run whose models have learned what the planted words mean."""
-    path = write_csv(home.home / "planted.csv", planted_rows(400))
-    settings = (f"student.kind={request.param}", "student.size=M", "training.epochs=8", "teacher.pooling=last")
+    path = write_csv(home.home / "planted.csv", planted_rows(600))
+    settings = (f"student.kind={request.param}", "student.size=M", "training.epochs=6")
     return Predictor.load(home, run(home, config_of(path, *settings)).run_id)
 
 
@@ -61,7 +62,7 @@ def planted(request: pytest.FixtureRequest, home: Store) -> Predictor:
 def test_the_word_that_decides_comes_first(planted: Predictor) -> None:
     chance, firsts = random.Random(9), {role: [] for role in planted.readers}
     for number in range(40):
-        label = planted.label_names[number % 2]
+        label = ("bad", "good")[number % 2]
         words = chance.choices(NEUTRAL, k=15)
         place = chance.randrange(15)
         words[place] = PLANTED[label]
@@ -77,8 +78,8 @@ def test_the_word_that_decides_comes_first(planted: Predictor) -> None:
 
 @pytest.fixture(scope="module")
 def reviews() -> tuple[str, ...]:
-    """Test texts of the default data set."""
-    return sources.load(DataConfig(), Path("unused")).test.texts[:TEXTS]
+    """Test texts of the default data set, each explained by every kind of model."""
+    return sources.load(DataConfig(), Path("unused")).test.texts[:200]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def assert_complete(made: Attribution) -> None:
     """Values add up to the difference of scores, and the error is the one that is told."""
     total, difference = sum(value or 0.0 for value in made.values), made.score - made.reference
     assert made.error <= COMPLETE
-    assert total == pytest.approx(difference, abs=COMPLETE * abs(difference) + 2 * ROUNDING)
+    assert total == pytest.approx(difference, abs=COMPLETE * max(abs(difference), LEAST) + 1e-5)
     assert made.missing == pytest.approx(total - difference, abs=1e-3)
 
 

@@ -27,8 +27,8 @@ STEPS = (16, 64, 256, 1024)
 """Points of the path, tried in turn until the error is small enough."""
 TOLERANCE = 0.02
 """Error, as a part of the difference of scores, that is small enough."""
-ROUNDING = 2e-5
-"""Nats that float32 may be off; a smaller error is none."""
+LEAST = 1e-3
+"""Nats that errors are measured against where both scores differ by less: there is next to nothing to explain."""
 POINTS = 8192
 """Word vectors that are looked at together, which bounds the memory."""
 WEIGHTY = 0.1
@@ -51,8 +51,8 @@ class Attribution:
 
     @property
     def error(self) -> float:
-        """What the words miss of the difference of both scores, as a part of it."""
-        return abs(self.missing) / max(abs(self.score - self.reference), ROUNDING)
+        """What the words miss of the difference of both scores, as a part of it, or of `LEAST` if that is more."""
+        return abs(self.missing) / max(abs(self.score - self.reference), LEAST)
 
     @property
     def shares(self) -> list[float | None]:
@@ -96,7 +96,7 @@ def attribute(reader: Reader, words: Words, label: int, check: Callable[[], None
                 return_convergence_delta=True,
             )
         missing = float(delta)
-        if abs(missing) <= max(TOLERANCE * abs(score - reference), ROUNDING):
+        if abs(missing) <= TOLERANCE * max(abs(score - reference), LEAST):
             break
     return Attribution(_by_word(found[0].sum(dim=1), owners, len(words)), score, reference, missing, steps)
 
