@@ -44,7 +44,7 @@ PACKAGES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 for a failed run, 2 for a user's mistake."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     openmp.sleep_soon()
     try:
         status: int = options.command(options)
@@ -55,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for; texts may stand behind options, which argparse alone would refuse."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    texts: Any = getattr(options, "text", None)
+    if rest and (not isinstance(texts, list) or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.text = [*texts, *rest]
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:

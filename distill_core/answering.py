@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,7 @@ def add_commands(command: AddCommand) -> None:
     predict.add_argument(
         "--text-column", metavar="NAME", help="the file's column of texts (default: text, sentence, …)"
     )
-    predict.add_argument(
-        "--models", nargs="+", choices=ROLES, metavar="ROLE", help="ask only some of teacher, student, baseline"
-    )
+    predict.add_argument("--models", metavar="ROLE,ROLE", help="ask only some of teacher, student, baseline")
     explain.add_argument("text", metavar="TEXT")
     explain.add_argument(
         "--label", metavar="LABEL", help="the class for which words count (default: the teacher's answer)"
@@ -66,9 +65,10 @@ def _predict(options: argparse.Namespace) -> int:
     if bool(options.text) == (options.file is not None):
         got = "both" if options.text else "neither"
         raise ConfigError(f"predict needs either TEXT or --file, got {got}; give one of them")
-    predictor, _, _ = _load(options, options.models)
-    if options.models is None:
-        predictor.readers.pop("baseline", None)  # not part of an answer unless it is asked for
+    predictor, _, _ = _load(options, options.models.split(",") if options.models else None)
+    if not options.models:  # the baseline is not part of an answer unless it is asked for
+        kept = {role: reader for role, reader in predictor.readers.items() if role != "baseline"}
+        predictor = replace(predictor, readers=kept)
     if options.file is None:
         for spoken in predictor.predict(options.text):
             print(json.dumps(spoken))
@@ -128,7 +128,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _row(word: str, cells: list[str], disputed: bool = False) -> str:
-    return f"{word[:24]:24}" + "".join(f"{cell:>10}" for cell in cells) + ("  disputed" if disputed else "")
+    return f"{_printable(word)[:24]:24}" + "".join(f"{cell:>10}" for cell in cells) + ("  disputed" if disputed else "")
 
 
 def _nats(value: float | None) -> str:
@@ -152,13 +152,13 @@ def _disagreements(options: argparse.Namespace) -> int:
 def _test_answers(options: argparse.Namespace) -> SetAnswers:
     from distill_core import device
     from distill_core.analysis.asking import ask
-    from distill_core.analysis.textset import test_split
+    from distill_core.analysis.textset import read_test_split
 
     predictor, store, run_id = _load(options)
     if "teacher" not in predictor.readers:
         raise ConfigError(f"run {run_id} has no teacher that can be asked, since it is a file; choose another run")
     progress = speaker()
-    return ask(predictor, test_split(store, run_id, progress=progress), progress=progress, workers=device.cores())
+    return ask(predictor, read_test_split(store, run_id, progress=progress), progress=progress, workers=device.cores())
 
 
 def speaker() -> Callable[[str, float], None]:
@@ -177,4 +177,9 @@ def speaker() -> Callable[[str, float], None]:
 def _disagreement(row: Mapping[str, Any]) -> str:
     said = [f"{role} {max(row[role], key=row[role].__getitem__)} {max(row[role].values()):.0%}" for role in ROLES[:2]]
     truth = "" if row["label"] is None else f" · true {row['label']}"
-    return f"KL {row['kl']:.3f} · {' · '.join(said)}{truth}\n    {' '.join(row['text'].split())}"
+    return f"KL {row['kl']:.3f} · {' · '.join(said)}{truth}\n    {_printable(row['text'])}"
+
+
+def _printable(text: str) -> str:
+    """A text in one line that a terminal takes for text alone."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

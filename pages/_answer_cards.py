@@ -30,9 +30,9 @@ def cards(voices: Sequence[Voice], answers: Sequence[Softened], distances: Seque
 
 def _card(voice: Voice, answer: Softened, distance: Distance | None) -> str:
     lines = [f"entropy {answer.entropy:.2f} nats · margin {100 * answer.margin:.1f} points"]
-    if distance is not None and voice.further:
+    if distance is not None and (voice.role != "student" or voice.further):
         agree = "agrees with the teacher" if distance.agree else "disagrees with the teacher"
-        lines.append(f"{agree} · KL {distance.student_teacher:.3f} nats")
+        lines.append(f"{agree} · KL {distance.student_teacher:.3f}, the other way {distance.teacher_student:.3f}")
     small = "".join(f"<small>{html.escape(line)}</small>" for line in [*lines, voice.cost])
     note = f"<em>{html.escape(voice.note)}</em>" if voice.note else ""
     return (
@@ -57,7 +57,7 @@ def bars(voices: Sequence[Voice], answers: Sequence[Softened], labels: Sequence[
     shown = _classes(answers, labels)
     groups = "".join(_group(label, voices, [answer.probabilities for answer in answers]) for label in shown)
     rest = len(labels) - len(shown)
-    more = f"<small>{rest} further classes are less likely with every model.</small>" if rest else ""
+    more = f"<small>{rest} less likely classes are not shown.</small>" if rest else ""
     return f'<div class="lab-bars">{groups}{more}</div>'
 
 

@@ -6,27 +6,33 @@ import html
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from distill_core.analysis import flips, softened
 from distill_core.analysis.explain import Attribution, Explanation, attribute
 from distill_core.analysis.flips import Flip
-from distill_core.analysis.softened import Distance, Softened
+from distill_core.analysis.softened import Answers, Softened
 from distill_core.analysis.words import Words
-from pages import _answer_cards, _session, _tried, _voices
-from pages._typed_text import typed_text
+from distill_core.errors import Cancelled, DistillError
+from distill_core.status import short
+from pages import _answer_cards, _looks, _reruns, _session, _tried, _voices
+from pages._run_actions import plain
+from pages._typed_text import told, typed_text
 from pages._voices import Voice
-from pages._words import Edit, Line, words
+from pages._words import MOST, Edit, Line, words
 
 TEXT, VERSION, WHOLE = "compare.text", "compare.version", "compare.whole"
-FLIP = "compare.flip"
+BOX, FLIP, EXPLAINED = "compare.box", "compare.flip", "compare.explained"
 PATIENCE = 0.4
 """Seconds of work after which its progress is shown."""
-EXPLAINED = 400
-"""Words up to which a text is explained; more could not be drawn."""
+LONGEST = 20 * MOST
+"""Characters up to which the words of a text are counted."""
 _KEPT = 256
 _attributions: OrderedDict[tuple[str, ...], Attribution] = OrderedDict()
 _attributions_lock = threading.Lock()
@@ -40,22 +46,33 @@ def put(text: str) -> None:
 
 def show(run_id: str, voices: Sequence[Voice], examples: Mapping[str, str]) -> None:
     """All of the typed view; draws itself anew at each key, and nothing else of the page."""
-    st.session_state[VERSION] = st.session_state.get(VERSION, 0) + 1  # the box may be a new one
+    # The box may be a new one, which takes the text; an old one may have told a later text than was drawn.
+    version, most = st.session_state.get(VERSION, 0), _session.allowed().text_characters
+    st.session_state[TEXT] = told(BOX, st.session_state.get(TEXT, ""), version, most)
+    st.session_state[VERSION] = version + 1
     st.fragment(_live, key="compare.live")(run_id, voices, examples)
 
 
 def _live(run_id: str, voices: Sequence[Voice], examples: Mapping[str, str]) -> None:
+    try:
+        _answered(run_id, voices, examples)
+    except DistillError as error:  # the run has gone, or its files
+        _looks.show_error(error)
+
+
+def _answered(run_id: str, voices: Sequence[Voice], examples: Mapping[str, str]) -> None:
     text = _box()
     temperature = _below_the_box(examples, text)
     if not text.strip():
         st.info("Type a text, or try one of the examples.", icon=":material/edit:")
         _history()
         return
-    answers, distances = _ask(voices, text, temperature)
-    st.html(_answer_cards.cards(voices, answers, distances))
+    found = _ask(voices, text)
+    answers = found.softened(temperature)
+    st.html(_answer_cards.cards(voices, answers, found.distances(temperature)))
     st.html(_answer_cards.bars(voices, answers, list(answers[0].probabilities)))
     _say_what_is_missing(run_id, voices, text)
-    _remember(voices, text, answers, distances, temperature)
+    _remember(run_id, voices, text, found)
     _word_by_word(voices, text, answers)
     _history()
 
@@ -64,7 +81,7 @@ def _box() -> str:
     text = typed_text(
         st.session_state.setdefault(TEXT, ""),
         st.session_state[VERSION],
-        key="compare.box",
+        key=BOX,
         label="Text",
         placeholder="Type a text: the answers follow",
         most=_session.allowed().text_characters,
@@ -79,7 +96,7 @@ def _below_the_box(examples: Mapping[str, str], text: str) -> float:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left, st.container(horizontal=True):
         for name, example in examples.items():
-            st.button(name, key=f"compare.example.{name}", on_click=put, args=(example,))
+            st.button(plain(name), key=f"compare.example.{name}", on_click=put, args=(example,))
         st.button(
             "Take the pin off" if _tried.is_pinned(text) else "Pin",
             key="compare.pin",
@@ -104,14 +121,10 @@ def _below_the_box(examples: Mapping[str, str], text: str) -> float:
     return temperature
 
 
-def _ask(voices: Sequence[Voice], text: str, temperature: float) -> tuple[list[Softened], list[Distance | None]]:
-    """What each voice says, and how far it is from the teacher."""
-    asked = {
-        run_id: softened.answers(_voices.predictor(run_id), text, temperature)
-        for run_id in dict.fromkeys(voice.run_id for voice in voices)
-    }
-    answers = [asked[voice.run_id][0][voice.role] for voice in voices]
-    return answers, [asked[voice.run_id][1] if voice.role == "student" else None for voice in voices]
+def _ask(voices: Sequence[Voice], text: str) -> Answers:
+    """What the voices say, in their order."""
+    runs = dict.fromkeys((voice.run_id, voice.further) for voice in voices)
+    return softened.ask([_voices.predictor(run_id, further) for run_id, further in runs], text)
 
 
 def _say_what_is_missing(run_id: str, voices: Sequence[Voice], text: str) -> None:
@@ -130,19 +143,13 @@ def _say_what_is_missing(run_id: str, voices: Sequence[Voice], text: str) -> Non
         st.caption(" ".join(said))
 
 
-def _remember(
-    voices: Sequence[Voice],
-    text: str,
-    answers: Sequence[Softened],
-    distances: Sequence[Distance | None],
-    temperature: float,
-) -> None:
+def _remember(run_id: str, voices: Sequence[Voice], text: str, found: Answers) -> None:
     """Keeps the text with what was said at temperature 1."""
-    if temperature != 1.0:
-        answers, distances = _ask(voices, text, 1.0)
-    said = {voice.name: (answer.label, answer.confidence) for voice, answer in zip(voices, answers, strict=True)}
-    middle = next((found.student_teacher for found in distances if found is not None), None)
-    _tried.remember(text, said, middle, whole=st.session_state.get(WHOLE, False))
+    said = {
+        voice.name: (answer.label, answer.confidence) for voice, answer in zip(voices, found.softened(1.0), strict=True)
+    }
+    apart = next((one.student_teacher for one in found.distances(1.0) if one is not None), None)
+    _tried.remember(text, short(run_id), said, apart, whole=st.session_state.get(WHOLE, False))
 
 
 # Word by word
@@ -162,12 +169,11 @@ def _word_by_word(voices: Sequence[Voice], text: str, answers: Sequence[Softened
             return
         labels = list(answers[0].probabilities)
         label = _explained(labels, answers[0].label, voices[0].role)
-    found = Words.of(text)
-    if len(found) > EXPLAINED:
-        st.caption(f"A text of up to {EXPLAINED} words can be explained; this one has {len(found):,}.")
+    found = Words.of(text) if len(text) <= LONGEST else None
+    if found is None or len(found) > MOST:
+        st.caption(f"A text of up to {MOST} words can be explained; this one has more.")
         return
-    explanation = _explain(voices, found, label, labels.index(label))
-    _draw_words(voices, explanation)
+    _draw_words(voices, _explain(voices, found, label, labels.index(label)))
     _flips(voices, found, answers)
 
 
@@ -186,21 +192,32 @@ def _explained(labels: Sequence[str], first: str, role: str) -> str:
     return chosen if chosen in labels else first
 
 
-def _explain(voices: Sequence[Voice], found: Words, label: str, place: int) -> Explanation:
-    """The attributions of all voices; takes its progress away once it is done."""
+def _explain(voices: Sequence[Voice], found: Words, label: str, place: int) -> Explanation | None:
+    """The attributions of all voices; those drawn last where a key or click did not wait for them."""
+    with _patience("Looking at each word…") as check:
+        models = {_name(voice): _attribution(voice, found, place, check) for voice in voices}
+        st.session_state[EXPLAINED] = Explanation(found, label, models)
+    return st.session_state.get(EXPLAINED)
+
+
+def _name(voice: Voice) -> str:
+    """What an explanation calls a voice."""
+    return voice.run_id if voice.further else voice.role
+
+
+@contextmanager
+def _patience(words: str) -> Iterator[Callable[[], None]]:
+    """Gives a check for work that ends as soon as a key or click waits, and that says what it does if it takes long."""
     spot, began = st.empty(), time.monotonic()
 
     def check() -> None:
-        # A click or a key ends this work at the next sign of progress.
+        _reruns.give_way()
         if time.monotonic() - began > PATIENCE:
-            spot.caption("Looking at each word…")
+            spot.caption(words)
 
-    models = {
-        voice.role if voice.run_id == voices[0].run_id else voice.run_id: _attribution(voice, found, place, check)
-        for voice in voices
-    }
+    with suppress(Cancelled):
+        yield check
     spot.empty()
-    return Explanation(found, label, models)
 
 
 def _attribution(voice: Voice, found: Words, place: int, check: Callable[[], None]) -> Attribution:
@@ -210,7 +227,7 @@ def _attribution(voice: Voice, found: Words, place: int, check: Callable[[], Non
         if key in _attributions:
             _attributions.move_to_end(key)
             return _attributions[key]
-    made = attribute(_voices.predictor(voice.run_id).readers[voice.role], found, place, check)
+    made = attribute(_voices.predictor(voice.run_id, voice.further).readers[voice.role], found, place, check)
     with _attributions_lock:
         _attributions[key] = made
         while len(_attributions) > _KEPT:
@@ -218,7 +235,9 @@ def _attribution(voice: Voice, found: Words, place: int, check: Callable[[], Non
     return made
 
 
-def _draw_words(voices: Sequence[Voice], explanation: Explanation) -> None:
+def _draw_words(voices: Sequence[Voice], explanation: Explanation | None) -> None:
+    if explanation is None or list(explanation.models) != [_name(voice) for voice in voices]:
+        return
     lines = [
         Line(voice.name, voice.colour, made.shares, f"error {100 * made.error:.1f} % after {made.steps} steps")
         for voice, made in zip(voices, explanation.models.values(), strict=True)
@@ -232,12 +251,12 @@ def _draw_words(voices: Sequence[Voice], explanation: Explanation) -> None:
         label=f"Words for and against “{explanation.label}”",
     )
     st.caption(
-        f"What each word adds to the log-odds of “{explanation.label}” (integrated gradients, Sundararajan et al. "
-        "2017), as a part of the strongest word. The error is what the words miss of the whole difference."
+        f"What each word adds to the log-odds of “{plain(explanation.label)}” (integrated gradients, Sundararajan et "
+        "al. 2017), as a part of the strongest word. The error is what the words miss of the whole difference."
     )
     if edit is not None:
         put(_edited(explanation.words, edit))
-        st.rerun(scope="fragment")
+        _reruns.again()
 
 
 def _edited(found: Words, edit: Edit) -> str:
@@ -256,22 +275,13 @@ def _flips(voices: Sequence[Voice], found: Words, answers: Sequence[Softened]) -
         help="Looks for the fewest words to leave out so that the student answers otherwise.",
         disabled=len(found) < 2,
     ):
-        st.session_state[FLIP] = voices[place].run_id, found.text, _search(voices[place], found)
+        with _patience("Leaving words out; any key or click ends this…") as check:
+            student = _voices.predictor(voices[place].run_id).readers["student"]
+            flip = flips.fewest_words(student, found, check)
+            st.session_state[FLIP] = voices[place].run_id, found.text, flip
     run_id, text, flip = st.session_state.get(FLIP, ("", "", None))
     if (run_id, text) == (voices[place].run_id, found.text):
         _tell_flip(found, flip, answers[place], list(answers[place].probabilities))
-
-
-def _search(voice: Voice, found: Words) -> Flip | None:
-    spot, began = st.empty(), time.monotonic()
-
-    def check() -> None:
-        if time.monotonic() - began > PATIENCE:
-            spot.caption("Leaving words out…")
-
-    flip = flips.fewest_words(_voices.predictor(voice.run_id).readers["student"], found, check)
-    spot.empty()
-    return flip
 
 
 def _tell_flip(found: Words, flip: Flip | None, answer: Softened, labels: Sequence[str]) -> None:
@@ -308,10 +318,10 @@ def _history() -> None:
         )
     number = st.session_state.setdefault("compare.history.number", 0)
     st.dataframe(
-        _tried.frame(items, _tried.SHOWN),
+        pd.DataFrame(_tried.table(items, _tried.SHOWN)),
         hide_index=True,
         height="auto" if len(items) <= 6 else 250,
-        on_select=_go_back,
+        on_select=partial(_go_back, [item.text for item in items]),
         selection_mode="single-row",
         key=f"compare.history.{number}",
         column_config=_HISTORY_COLUMNS,
@@ -325,12 +335,12 @@ _HISTORY_COLUMNS: dict[str, Any] = {
 }
 
 
-def _go_back() -> None:
+def _go_back(texts: Sequence[str]) -> None:
     """Puts the chosen text into the box; the list begins anew, since its lines move."""
     number = st.session_state["compare.history.number"]
     chosen = st.session_state[f"compare.history.{number}"]["selection"]["rows"]
     if chosen:
-        put(_tried.ordered()[chosen[0]].text)
+        put(texts[chosen[0]])
         st.session_state["compare.history.number"] = number + 1
 
 

@@ -6,7 +6,6 @@ import html
 from collections.abc import Callable
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from distill_core import estimate, steering
@@ -17,7 +16,7 @@ from distill_core.events import History, stages_of
 from distill_core.queueing import Outlook
 from distill_core.status import Status
 from distill_core.steering import Request
-from pages import _batch_view, _draft, _evaluation, _figures, _identity, _looks, _session, _watching
+from pages import _batch_view, _draft, _evaluation, _figures, _identity, _looks, _reruns, _session, _watching
 from pages._live_chart import live_chart
 from pages._watching import View
 
@@ -149,7 +148,7 @@ def _discard_button(run_id: str, *, disabled: bool) -> None:
         if sure:
             _do(lambda: _session.executor().cancel(run_id))
         else:
-            _again()
+            _reruns.again()
 
 
 def _do(action: Callable[[], None]) -> None:
@@ -160,15 +159,7 @@ def _do(action: Callable[[], None]) -> None:
         st.toast(_looks.named(error), icon=":material/info:")
         return
     _watching.forget(_session.store(), str(st.session_state.get("run")))
-    _again()
-
-
-def _again() -> None:
-    """Draws the run anew; a click may have come with a run of the whole page, which then is drawn."""
-    try:
-        st.rerun(scope="fragment")
-    except StreamlitAPIException:
-        st.rerun()
+    _reruns.again()
 
 
 def charts(view: View) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import pandas as pd
 import streamlit as st
 
 from pages._exports import as_csv
@@ -22,12 +21,13 @@ SHOWN = 160
 
 @dataclass(frozen=True)
 class Tried:
-    """A text and what each model said to it: its answer and the probability of that.
+    """A text and what each model of a run said to it: its answer and the probability of that.
 
     `at` is when it was last asked about, in seconds of the monotonic clock.
     """
 
     text: str
+    run: str
     said: Mapping[str, tuple[str, float]]
     kl: float | None
     at: float
@@ -37,7 +37,7 @@ class Tried:
     def cells(self) -> dict[str, object]:
         """Its line in a table."""
         answers = {name: f"{label} {100 * share:.1f} %" for name, (label, share) in self.said.items()}
-        return {"Pinned": "★" if self.pinned else "", "Text": self.text, **answers, "KL": self.kl}
+        return {"Pinned": "★" if self.pinned else "", "Text": self.text, "Run": self.run, **answers, "KL": self.kl}
 
 
 def tried() -> list[Tried]:
@@ -46,20 +46,22 @@ def tried() -> list[Tried]:
     return found
 
 
-def remember(text: str, said: Mapping[str, tuple[str, float]], kl: float | None, *, whole: bool) -> None:
+def remember(text: str, run: str, said: Mapping[str, tuple[str, float]], kl: float | None, *, whole: bool) -> None:
     """Puts a text on top. What stood there is replaced where it was only a step on the way while typing.
 
     Args:
         whole: whether the text came at once, as an example or an edit does.
     """
     now, kept = time.monotonic(), tried()
-    known = next((item for item in kept if item.text == text), None)
+    known = next((item for item in kept if (item.text, item.run) == (text, run)), None)
     others = [item for item in kept if item is not known]
     if others and known is None and not (whole or others[0].whole or others[0].pinned):
         others = others[1:] if now - others[0].at < PAUSE else others
     while len(others) >= MOST:
         others.remove(next((item for item in reversed(others) if not item.pinned), others[-1]))
-    own = Tried(text, said, kl, now, whole or (known is not None and known.whole), known is not None and known.pinned)
+    own = Tried(
+        text, run, said, kl, now, whole or (known is not None and known.whole), known is not None and known.pinned
+    )
     st.session_state[TRIED] = [own, *others]
 
 
@@ -78,11 +80,17 @@ def ordered() -> list[Tried]:
     return sorted(tried(), key=lambda item: not item.pinned)
 
 
-def frame(items: Sequence[Tried], shown: int | None = None) -> pd.DataFrame:
-    """A table of texts; cut for the page, whole for a file."""
-    return pd.DataFrame([{**item.cells(), "Text": item.text[:shown]} for item in items])
+def table(items: Sequence[Tried], most: int | None = None) -> dict[str, list[object]]:
+    """The columns of a table of texts, which are cut for the page and whole for a file; None where a run has no such.
+
+    Args:
+        most: characters of a text.
+    """
+    rows = [{**item.cells(), "Text": item.text[:most]} for item in items]
+    voices = dict.fromkeys(name for item in items for name in item.said)
+    return {name: [row.get(name) for row in rows] for name in ("Pinned", "Text", "Run", *voices, "KL")}
 
 
 def csv(items: Sequence[Tried]) -> bytes:
     """Texts as a file that a spreadsheet opens without running anything in it."""
-    return as_csv({str(name): cells.tolist() for name, cells in frame(items).items()})
+    return as_csv(table(items))

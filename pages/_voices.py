@@ -17,8 +17,8 @@ from pages import _comparison, _figures, _looks, _session
 from pages._run_actions import file_names
 
 MOST_BESIDE = 3
-FURTHER = ("#E69F00", "#56B4E9", "#CC79A7")
-"""Colours of further students, whose stripes run in directions of their own as well."""
+FURTHER = ("#E69F00", "#6A3D9A", "#A65628")
+"""Colours of further students: none that a role or a loss has."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,20 @@ class Voice:
         )
 
 
-@st.cache_resource(max_entries=8, show_spinner="Loading the models…")
-def predictor_of(home: str, run_id: str) -> Predictor:
+@st.cache_resource(max_entries=16, show_spinner="Loading the models…")
+def predictor_of(home: str, run_id: str, roles: tuple[str, ...] | None) -> Predictor:
     """The models of a run, read once."""
-    return Predictor.load(_session.store(), run_id)
+    return Predictor.load(_session.store(), run_id, roles)
 
 
-def predictor(run_id: str) -> Predictor:
-    """The same for the lab's own home folder, to be asked on one core: many people type, and a training may run."""
+def predictor(run_id: str, further: bool = False) -> Predictor:
+    """The same for the lab's own home folder, to be asked on one core: many people type, and a training may run.
+
+    Args:
+        further: whether the run stands beside another, whose teacher is its own too: then its student is enough.
+    """
     device.use_one_core()
-    return predictor_of(str(_session.store().home), run_id)
+    return predictor_of(str(_session.store().home), run_id, ("student",) if further else None)
 
 
 def voices(run_id: str, beside: Sequence[str]) -> list[Voice]:

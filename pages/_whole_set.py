@@ -82,7 +82,7 @@ def _offer_test(run_id: str) -> None:
     _ask_button(
         f"Ask about the {count:,} test texts",
         Key(_home(), run_id, "test"),
-        partial(textset.test_split, store, run_id),
+        partial(textset.read_test_split, store, run_id),
         "Reads the run's test texts again and puts each of them to every model of the run.",
     )
 
@@ -119,7 +119,8 @@ def _offer_file(run_id: str) -> None:
         max_upload_size=_session.allowed().upload_megabytes,
         key="compare.set.upload",
     )
-    if upload is not None:
+    if upload is not None and st.session_state.get("compare.set.file_id") != upload.file_id:
+        st.session_state["compare.set.file_id"] = upload.file_id
         kept = _session.store().keep_upload(upload.name, upload.getvalue())
         st.session_state["compare.set.file"] = (str(kept), upload.name)
     path, name = st.session_state.get("compare.set.file", ("", ""))
@@ -172,6 +173,7 @@ def _job(job: Asking, open_text: OpenText) -> None:
     elif isinstance(job.error, DistillError):
         st.error(plain(_looks.named(job.error)))  # it may quote what stands in a file
     elif job.error is not None:
+        asking.forget(job)  # a bug is told once
         raise job.error
     elif job.result is not None:
         _results(job, job.result, open_text)
@@ -188,7 +190,8 @@ def _progress(job: Asking) -> None:
         disabled=job.cancelled,
         help="Ends it at the next batch; nothing is kept.",
         key="compare.set.cancel",
-        on_click=job.cancel,
+        on_click=job.leave,
+        args=(_identity.owner(),),
     )
 
 

@@ -40,7 +40,7 @@ def test_between_teacher_and_student_stand_both_distances_and_a_word() -> None:
 def test_a_further_student_tells_its_own_distance_and_what_sets_it_apart() -> None:
     distances = [None, Distance(0.1, 0.2, True), Distance(0.3, 0.4, False)]
     shown = _answer_cards.cards([TEACHER, STUDENT, OTHER], [soft(0.3, 0.7)] * 3, distances)
-    assert "disagrees with the teacher · KL 0.300 nats" in shown
+    assert "disagrees with the teacher · KL 0.300, the other way 0.400" in shown
     assert "<em>β 5</em>" in shown
     assert shown.count("lab-middle") == 1
 
@@ -57,7 +57,7 @@ def test_of_many_classes_the_likeliest_are_shown_in_their_order() -> None:
     assert len(shown) == _answer_cards.SHOWN_CLASSES
     assert {"c10", "c11"} <= set(shown)
     assert shown == sorted(shown, key=labels.index)
-    assert "12 further classes" in _answer_cards.bars([TEACHER], [answer], labels)
+    assert "12 less likely classes" in _answer_cards.bars([TEACHER], [answer], labels)
 
 
 def test_models_that_share_a_kind_of_colour_differ_by_stripes() -> None:

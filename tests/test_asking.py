@@ -161,3 +161,34 @@ def test_the_models_of_a_run_are_asked(store: Store, tmp_path: Path) -> None:
     assert answers.lengths_N.tolist()[:2] == [3, 1]
     alone = asking.ask(models, TextSet(("a warm film",), None))
     torch.testing.assert_close(alone.logits["student"][0], answers.logits["student"][0])
+
+
+def test_a_job_ends_once_nobody_wants_it_any_more() -> None:
+    gate = threading.Event()
+    job = asking.begin(KEY, reader(), lambda: Models(gate), "me")
+    assert asking.begin(KEY, reader(), lambda: Models(gate), "you") is job
+    job.leave("me")
+    assert not job.cancelled
+    assert asking.latest(KEY.home, KEY.run_id, "pasted", "me") is None
+    job.leave("you")
+    assert job.cancelled
+    assert isinstance(finished(job).error, Cancelled)
+    assert asking.latest(KEY.home, KEY.run_id, "pasted", "you") is job, "who cancels is told so"
+
+
+def test_several_cores_answer_in_the_same_order() -> None:
+    given = reader(3000)(lambda: None, lambda words, part: None)
+    one, several = asking.ask(Models(), given), asking.ask(Models(), given, workers=4)
+    assert torch.equal(one.logits["student"], several.logits["student"])
+    assert torch.equal(one.lengths_N, several.lengths_N)
+
+
+def test_long_texts_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "CHARACTERS", 10)
+    keys = [Key(KEY.home, KEY.run_id, "pasted", str(number)) for number in range(3)]
+    for key in keys:
+        finished(asking.begin(key, reader(10), Models, "me"))  # 45 characters
+    last = Key(KEY.home, KEY.run_id, "test")
+    finished(asking.begin(last, reader(2), Models, "me"))
+    asking.begin(last, reader(2), Models, "you")
+    assert list(asking._jobs) == [last]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill_core.analysis.predict import Predictor
-from distill_core.analysis.softened import Distance, Softened, answers
+from distill_core.analysis.softened import Distance, Softened, ask
 from distill_core.data.batches import EncodedDataset
 from distill_core.store import Store
 from tests.test_predict import finished_run
@@ -33,7 +33,10 @@ class Fixed:
 
 
 def asked(temperature: float, **logits: list[float]) -> tuple[dict[str, Softened], Distance | None]:
-    return answers(Fixed(**logits), "text", temperature)  # type: ignore[arg-type]
+    """Softened answers by role, and how far the student is from the teacher."""
+    found = ask([Fixed(**logits)], "text")  # type: ignore[list-item]
+    distances = dict(zip(logits, found.distances(temperature), strict=True))
+    return dict(zip(logits, found.softened(temperature), strict=True)), distances["student"]
 
 
 @given(logits_of_three, st.floats(0.5, 10))
@@ -68,8 +71,21 @@ def test_temperature_one_gives_the_answers_of_predict(store: Store, encoded: Enc
     predictor = Predictor.load(store, finished_run(store, encoded))
     text = "a bright but weak film"
     (expected,) = predictor.predict([text])
-    said, distance = answers(predictor, text)
-    for role in ("teacher", "student", "baseline"):
-        assert said[role].probabilities == pytest.approx(expected[role], abs=1e-6)
+    found = ask([predictor], text)
+    for role, said in zip(("teacher", "student", "baseline"), found.softened(1.0), strict=True):
+        assert said.probabilities == pytest.approx(expected[role], abs=1e-6)
+    none, distance, other = found.distances(1.0)
+    assert none is None
     assert distance is not None
+    assert other is not None
     assert (distance.student_teacher, distance.agree) == (pytest.approx(expected["kl"], abs=1e-5), expected["agree"])
+
+
+def test_students_of_further_runs_are_measured_against_the_first_teacher() -> None:
+    first, further = Fixed(teacher=[1.0, 2.0, 3.0], student=[3.0, 2.0, 1.0]), Fixed(student=[1.0, 2.0, 3.0])
+    found = ask([first, further], "text")  # type: ignore[list-item]
+    _, own, other = found.distances(2.0)
+    assert own is not None
+    assert own.student_teacher > 0.1
+    assert not own.agree
+    assert other == Distance(0.0, 0.0, True)

@@ -187,28 +187,28 @@ def test_reading_can_be_cancelled(tmp_path: Path) -> None:
 def test_the_test_split_is_read_again_and_must_be_the_same(store: Store, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "reviews.csv", made_rows(60))
     finished = run(store, config_of(file))
-    found = textset.test_split(store, finished.run_id, lambda: None, quiet)
+    found = textset.read_test_split(store, finished.run_id, lambda: None, quiet)
     expected = sources.load(finished.config.data, store.data_folder).test
     assert found == TextSet(expected.texts, expected.labels)
     write_csv(file, made_rows(90))
     with pytest.raises(DataError, match="they have changed: paste the texts or give a file"):
-        textset.test_split(store, finished.run_id, lambda: None, quiet)
+        textset.read_test_split(store, finished.run_id, lambda: None, quiet)
     file.unlink()
     with pytest.raises(DataError, match=r"the test texts of the run cannot be read again: .*reviews\.csv"):
-        textset.test_split(store, finished.run_id, lambda: None, quiet)
+        textset.read_test_split(store, finished.run_id, lambda: None, quiet)
     waiting = store.create_run(finished.config)
     with pytest.raises(RunError, match="run must be finished"):
-        textset.test_split(store, waiting, lambda: None, quiet)
+        textset.read_test_split(store, waiting, lambda: None, quiet)
 
 
 def test_a_large_test_split_is_drawn_once_and_for_all(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished = run(store, config_of(write_csv(tmp_path / "reviews.csv", made_rows(60))))
-    whole = textset.test_split(store, finished.run_id, lambda: None, quiet)
+    whole = textset.read_test_split(store, finished.run_id, lambda: None, quiet)
     monkeypatch.setattr(textset, "MAX_TEXTS", 4)
-    part = textset.test_split(store, finished.run_id, lambda: None, quiet)
-    assert part == textset.test_split(store, finished.run_id, lambda: None, quiet)
+    part = textset.read_test_split(store, finished.run_id, lambda: None, quiet)
+    assert part == textset.read_test_split(store, finished.run_id, lambda: None, quiet)
     assert len(part) == 4
     assert part.notes == (f"4 of the {len(whole)} test texts, drawn at random.",)
     labels = dict(zip(whole.texts, whole.labels or (), strict=True))

@@ -28,8 +28,8 @@ def texts() -> list[str]:
     return [item.text for item in _tried.ordered()]
 
 
-def type_text(text: str, *, whole: bool = False) -> None:
-    _tried.remember(text, SAID, 0.1, whole=whole)
+def type_text(text: str, *, whole: bool = False, run: str = "r1") -> None:
+    _tried.remember(text, run, SAID, 0.1, whole=whole)
 
 
 def test_steps_on_the_way_while_typing_are_replaced(clock: list[float]) -> None:
@@ -76,5 +76,23 @@ def test_the_file_holds_whole_texts_and_no_formula() -> None:
     long = "=1+" + "1" * 500
     type_text(long, whole=True)
     (row,) = csv.DictReader(io.StringIO(_tried.csv(_tried.ordered()).decode("utf-8-sig")))
-    assert row == {"Pinned": "", "Text": f"'{long}", "Teacher": "good 75.0 %", "Student": "bad 50.0 %", "KL": "0.1"}
-    assert len(_tried.frame(_tried.ordered(), _tried.SHOWN)["Text"][0]) == _tried.SHOWN
+    assert row == {
+        "Pinned": "",
+        "Text": f"'{long}",
+        "Run": "r1",
+        "Teacher": "good 75.0 %",
+        "Student": "bad 50.0 %",
+        "KL": "0.1",
+    }
+    (shown,) = _tried.table(_tried.ordered(), _tried.SHOWN)["Text"]
+    assert len(str(shown)) == _tried.SHOWN
+
+
+def test_the_same_text_of_another_run_is_a_line_of_its_own_without_what_that_run_has_not() -> None:
+    type_text("a text", whole=True)
+    _tried.remember("a text", "r2", {"Student": ("bad", 0.6)}, None, whole=True)
+    rows = list(csv.DictReader(io.StringIO(_tried.csv(_tried.ordered()).decode("utf-8-sig"))))
+    assert [(row["Run"], row["Teacher"], row["Student"], row["KL"]) for row in rows] == [
+        ("r2", "", "bad 60.0 %", ""),
+        ("r1", "good 75.0 %", "bad 50.0 %", "0.1"),
+    ]

@@ -22,6 +22,8 @@ CHUNK = 512
 """Texts that are answered between two reports of progress."""
 KEPT = 8
 """Finished jobs that are remembered."""
+CHARACTERS = 100_000_000
+"""Characters of their texts, all together."""
 PATIENCE = 0.2
 """Seconds between two looks whether a job that waits has been cancelled."""
 Kind = Literal["test", "pasted", "file"]
@@ -135,6 +137,13 @@ class Asking:
         """Ends it at the next batch."""
         self._cancelled.set()
 
+    def leave(self, owner: str) -> None:
+        """Somebody does not want it any more: it goes on for the others, or ends where there are none."""
+        if self.owners - {owner}:
+            self.owners.discard(owner)
+        else:
+            self.cancel()
+
     def wait(self, seconds: float) -> bool:
         """Waits for its end; returns whether it has come."""
         self._thread.join(seconds)
@@ -149,6 +158,8 @@ class Asking:
                 _turn.release()
         except Exception as error:  # whoever looks at the job is told
             self.error = error
+        finally:
+            del self._read, self._load  # they may hold what was pasted
 
     def _check_while_waiting(self) -> None:
         """Waits for this job's turn: two at a time would only slow each other down."""
@@ -196,10 +207,10 @@ def begin(key: Key, read: Read, load: Callable[[], Answering], owner: str = "") 
 
 
 def latest(home: str, run_id: str, kind: Kind, owner: str = "") -> Asking | None:
-    """The job of a kind that somebody began last; that on the test texts is everybody's."""
+    """The job of a kind that somebody began last; what came of the test texts is everybody's."""
     with _jobs_lock:
         for key, job in reversed(_jobs.items()):
-            theirs = kind == "test" or owner in job.owners
+            theirs = owner in job.owners or (kind == "test" and job.result is not None)
             if (key.home, key.run_id, key.kind) == (home, run_id, kind) and theirs:
                 return job
     return None
@@ -214,6 +225,10 @@ def forget(job: Asking) -> None:
 
 
 def _forget_oldest() -> None:
-    finished = [key for key, job in _jobs.items() if job.done]
-    for key in finished[:-KEPT]:
-        del _jobs[key]
+    """Drops finished jobs, the oldest first, of which there are too many or whose texts are too long."""
+    finished, kept, characters = [key for key, job in _jobs.items() if job.done], 0, 0
+    for key in reversed(finished):
+        given = _jobs[key].given
+        kept, characters = kept + 1, characters + sum(map(len, given.texts if given else ()))
+        if kept > KEPT or (characters > CHARACTERS and kept > 1):
+            del _jobs[key]

@@ -11,7 +11,7 @@ Shapes: `S` points of the path, `T` tokens, `E` width of a vector, `C` classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,8 +29,8 @@ TOLERANCE = 0.02
 """Error, as a part of the difference of scores, that is small enough."""
 LEAST = 1e-3
 """Nats that errors are measured against where both scores differ by less: there is next to nothing to explain."""
-POINTS = 8192
-"""Word vectors that are looked at together, which bounds the memory."""
+POINTS = 512
+"""Word vectors that are looked at together: few enough for `check` to be heard soon, and for any memory."""
 WEIGHTY = 0.1
 """Part of a model's strongest word from which on a word counts when models are compared."""
 
@@ -81,20 +81,18 @@ def attribute(reader: Reader, words: Words, label: int, check: Callable[[], None
         return own - others.index_fill(1, torch.tensor(label, device=own.device), -torch.inf).logsumexp(dim=1)
 
     method = IntegratedGradients(log_odds)
-    # cuDNN refuses gradients of recurrent networks that do not train.
-    with torch.backends.cudnn.flags(enabled=False), torch.no_grad():
+    with torch.no_grad():
         score, reference = (float(log_odds(vectors)) for vectors in (vectors_1TE, nothing_1TE))
     found, missing = Tensor(), 0.0
     for steps in STEPS:
-        with torch.backends.cudnn.flags(enabled=False):
-            found, delta = method.attribute(
-                vectors_1TE,
-                nothing_1TE,
-                n_steps=steps,
-                method="riemann_middle",  # as exact here as Gauss's rule, which has NumPy wake threads of its own
-                internal_batch_size=max(POINTS // len(ids), 1),
-                return_convergence_delta=True,
-            )
+        found, delta = method.attribute(
+            vectors_1TE,
+            nothing_1TE,
+            n_steps=steps,
+            method="riemann_middle",  # as exact here as Gauss's rule, which has NumPy wake threads of its own
+            internal_batch_size=max(POINTS // len(ids), 1),
+            return_convergence_delta=True,
+        )
         missing = float(delta)
         if abs(missing) <= TOLERANCE * max(abs(score - reference), LEAST):
             break
@@ -142,6 +140,10 @@ class _OfVectors:
     def __init__(self, model: nn.Module, tokens_1T: Tensor) -> None:
         shared = {id(weights): weights for weights in model.parameters()}
         self._model = copy.deepcopy(model, shared)
+        for module in self._model.modules():
+            if isinstance(module, nn.RNNBase):  # cuDNN has gradients of networks that train, which without dropout
+                module.dropout = 0.0  # answer as they do otherwise
+                module.train()
         self._tables = {name: table for name, table in model.named_children() if isinstance(table, nn.Embedding)}
         self._tokens_1T = tokens_1T
 
@@ -175,11 +177,18 @@ class Explanation:
 
     @property
     def disputed(self) -> frozenset[int]:
-        """Words that count for the class with one of teacher and student and against it with the other."""
-        if not {"teacher", "student"} <= self.models.keys():
+        """Words that count for the class with the teacher and against it with a student, or the other way round.
+
+        Without a teacher, student and baseline are compared.
+        """
+        reference = "teacher" if "teacher" in self.models else "baseline"
+        if reference not in self.models:
             return frozenset()
-        pairs = zip(self.models["teacher"].shares, self.models["student"].shares, strict=True)
-        return frozenset(place for place, (one, other) in enumerate(pairs) if _opposed(one, other))
+        own = self.models[reference].shares
+        others = [made.shares for role, made in self.models.items() if role not in ("teacher", "baseline")]
+        return frozenset(
+            place for place, share in enumerate(own) if any(_opposed(share, other[place]) for other in others)
+        )
 
     def facts(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -208,14 +217,12 @@ def explain(
     predictor: Predictor,
     text: str,
     label: str | None = None,
-    roles: Collection[str] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Explanation:
     """Explains the answers of a run's models to a text.
 
     Args:
-        label: the class that is explained; by default the teacher's answer, or the student's where it is alone.
-        roles: whose answers; by default those of all models.
+        label: the class that is explained; by default the answer of the first model, which is the teacher if there.
         check: called several times a second; what it raises ends the work.
 
     Raises:
@@ -226,9 +233,9 @@ def explain(
         raise DataError(f"text must not be empty, got {text!r}; type a sentence")
     if label is None:
         logits = predictor.logits([text], check)
-        label = predictor.label_names[int(logits.get("teacher", logits["student"]).argmax())]
+        label = predictor.label_names[int(next(iter(logits.values())).argmax())]
     elif label not in predictor.label_names:
         raise ConfigError(f"label must be one of {', '.join(predictor.label_names)}, got {label!r}")
     words, place = Words.of(text), predictor.label_names.index(label)
-    wanted = [role for role in predictor.readers if roles is None or role in roles]
-    return Explanation(words, label, {role: attribute(predictor.readers[role], words, place, check) for role in wanted})
+    models = {role: attribute(reader, words, place, check) for role, reader in predictor.readers.items()}
+    return Explanation(words, label, models)

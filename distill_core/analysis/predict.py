@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +26,8 @@ from distill_core.training.losses import kl_by_text
 BATCH = 256
 CHUNK = 4096
 """Texts that are read at once, and put in order of length."""
+CHARACTERS = 10_000_000
+"""The same of long texts, which bounds the memory."""
 LATENCY_TEXTS = 100
 
 
@@ -164,8 +165,7 @@ class Predictor:
 
         A text without a word gets None in place of each answer, and an `error`.
         """
-        waiting = iter(texts)
-        while chunk := list(islice(waiting, CHUNK)):
+        for chunk in _chunks(texts):
             answers = iter(self._answers([text for text in chunk if text.strip()]))
             for text in chunk:
                 yield next(answers) if text.strip() else self._unanswered(text)
@@ -200,6 +200,19 @@ class Predictor:
     def _unanswered(self, text: str) -> dict[str, Any]:
         nothing = dict.fromkeys(["teacher", *self.readers, "kl", "agree"])
         return {"text": text, **nothing, "error": "text must not be empty; type a sentence"}
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts, `CHUNK` of them or `CHARACTERS` at a time."""
+    chunk, characters = list[str](), 0
+    for text in texts:
+        chunk.append(text)
+        characters += len(text)
+        if len(chunk) == CHUNK or characters >= CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _ready(model: nn.Module, weights: Path, reading: Reading) -> Reader:

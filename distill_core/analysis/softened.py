@@ -1,8 +1,8 @@
-"""One model's answer to one text, softened by a temperature, and how far two such answers are apart."""
+"""Models' answers to one text, softened by a temperature, and how far each is from the teacher's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,33 +43,50 @@ class Distance:
     agree: bool
 
 
-def answers(predictor: Predictor, text: str, temperature: float = 1.0) -> tuple[dict[str, Softened], Distance | None]:
-    """What each model of a run says about a text, by role, and how far the student is from its teacher.
+@dataclass(frozen=True)
+class Answers:
+    """Logits `[C]` of several models for one text; `teacher` is the place of the teacher, if it was asked."""
+
+    label_names: tuple[str, ...]
+    logits: tuple[Tensor, ...]
+    teacher: int | None
+
+    def softened(self, temperature: float) -> list[Softened]:
+        """Each answer at T > 0; a higher one makes answers softer and changes none of them."""
+        return [_softened(logits_C, self.label_names, temperature) for logits_C in self.logits]
+
+    def distances(self, temperature: float) -> list[Distance | None]:
+        """How far each answer is from the teacher's at T > 0; None for the teacher, and where there is none."""
+        if self.teacher is None:
+            return [None for _ in self.logits]
+        teacher_C = self.logits[self.teacher]
+        return [
+            None if place == self.teacher else _distance(logits_C, teacher_C, temperature)
+            for place, logits_C in enumerate(self.logits)
+        ]
+
+
+def ask(predictors: Sequence[Predictor], text: str) -> Answers:
+    """What all models of some runs say about a text, in their order; the runs have the same classes and teacher.
 
     Args:
-        temperature: T > 0; a higher one makes the answers softer and changes none of them.
-
-    Returns:
-        The distance is None where there is no teacher to ask.
+        predictors: the first may hold the teacher.
     """
-    logits = {role: logits_1C[0] for role, logits_1C in predictor.logits([text]).items()}
-    spoken = {role: _softened(logits_C, predictor.label_names, temperature) for role, logits_C in logits.items()}
-    if "teacher" not in logits or "student" not in logits:
-        return spoken, None
-    return spoken, _distance(logits["student"], logits["teacher"], temperature)
+    found = [predictor.logits([text]) for predictor in predictors]
+    logits = tuple(logits_1C[0].double() for answers in found for logits_1C in answers.values())
+    return Answers(predictors[0].label_names, logits, 0 if "teacher" in found[0] else None)
 
 
 def _softened(logits_C: Tensor, labels: tuple[str, ...], temperature: float) -> Softened:
-    log_C = (logits_C.double() / temperature).log_softmax(dim=0)
+    log_C = (logits_C / temperature).log_softmax(dim=0)
     soft_C = log_C.exp()
     first, second = soft_C.topk(2).values.tolist()
-    return Softened(
-        dict(zip(labels, soft_C.tolist(), strict=True)), max(-float((soft_C * log_C).sum()), 0.0), first - second
-    )
+    entropy = max(-float((soft_C * log_C).sum()), 0.0)
+    return Softened(dict(zip(labels, soft_C.tolist(), strict=True)), entropy, first - second)
 
 
 def _distance(student_C: Tensor, teacher_C: Tensor, temperature: float) -> Distance:
-    student_1C, teacher_1C = student_C.double()[None], teacher_C.double()[None]
+    student_1C, teacher_1C = student_C[None], teacher_C[None]
     return Distance(
         float(kl_by_text(student_1C, teacher_1C, temperature)),
         float(kl_by_text(teacher_1C, student_1C, temperature)),

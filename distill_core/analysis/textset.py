@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_core.data import sources, tables, textfiles
+from distill_core.data.batches import NO_LABEL
 from distill_core.data.labelled import LABEL_COLUMNS, TEXT_COLUMNS, find_column, label_of
 from distill_core.data.texts import Check, Progress
 from distill_core.errors import DataError, RunError
@@ -21,7 +22,6 @@ MAX_TEXTS = 100_000
 MAX_CHARACTERS = 200_000
 """Characters of a text, unless somebody says otherwise; the rest is cut off."""
 SUFFIXES = (*tables.SUFFIXES, ".txt")
-NO_LABEL = -1
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
@@ -46,11 +46,11 @@ class TextSet:
         return len(self.texts)
 
 
-def test_split(
+def read_test_split(
     store: Store,
     run_id: str,
-    check: Check = lambda: None,  # noqa: PT028 (it tests nothing)
-    progress: Progress = lambda words, part: None,  # noqa: PT028
+    check: Check = lambda: None,
+    progress: Progress = lambda words, part: None,
 ) -> TextSet:
     """The test texts of a finished run, read again; of more than `MAX_TEXTS` that many, drawn once and for all.
 

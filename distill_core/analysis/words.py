@@ -52,11 +52,14 @@ class Words:
         return [token for word in self.shown for token in tokenize(word)]
 
     def without(self, places: Collection[int]) -> str:
-        """The text without some words and the gaps before them."""
-        kept = [place for place in range(len(self)) if place not in places]
-        pieces = [gap + word for gap, word in zip(self.gaps, self.shown, strict=True)]
+        """The text without some words and the gaps before them; what they kept apart stays apart."""
+        pieces = list[str]()
+        for place, (gap, word) in enumerate(zip(self.gaps, self.shown, strict=True)):
+            if place not in places:
+                lost = place > 0 and place - 1 in places
+                pieces.append((gap or " " if lost else gap) + word)
         tail = self.text[self.spans[-1][1] :] if self.spans else self.text
-        return ("".join(pieces[place] for place in kept) + tail).strip()
+        return ("".join(pieces) + tail).strip()
 
     def replaced(self, place: int, word: str) -> str:
         """The text with another word in a place."""

@@ -83,29 +83,30 @@ class WordPieces:
     def align(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
         """Token ids of a text as `encode` gives them, and the word that each belongs to; −1 for special tokens.
 
+        What stands between two words belongs to the second, what stands behind the last one to that.
+
         Args:
             spans: first and last character (exclusive) of each word, in order.
         """
-        ends, marked, shift = list[int](), "", 0
-        for first, last in spans:
-            marked += text[len(marked) - shift : first]
-            word = self._mask if text[first:last] == MASK else text[first:last]
-            shift += len(word) - (last - first)
-            marked += word
+        ends, marked, before = list[int](), "", 0
+        for first, last in [*spans, (len(text), len(text))]:
+            marked += text[before:first] + text[first:last].replace(MASK, self._mask)
             ends.append(len(marked))
-        read = self._read([marked + text[len(marked) - shift :]], return_offsets_mapping=True)
+            before = last
+        read = self._read([marked], return_offsets_mapping=True)
         ids, offsets = read["input_ids"][0], read["offset_mapping"][0]
-        owners = [bisect_left(ends, last) if last > first else -1 for first, last in offsets]
-        inside = [owner if owner < len(ends) else -1 for owner in owners]
-        return self._shortened(ids) or [self.pad_id], self._shortened(inside) or [-1]
+        last_word = len(spans) - 1
+        owners = [min(bisect_left(ends, end), last_word) if end > start else -1 for start, end in offsets]
+        return self._shortened(ids) or [self.pad_id], self._shortened(owners) or [-1]
 
     @property
     def _mask(self) -> str:
         return self._tokenizer.mask_token or self._tokenizer.unk_token or ""
 
     def _read(self, texts: list[str], **options: bool) -> Any:
+        whole = [text.encode("utf-8", "replace").decode() for text in texts]  # it knows no halves of characters
         with self._lock:  # a fast tokenizer cannot be borrowed twice
-            return self._tokenizer(texts, verbose=False, **options)
+            return self._tokenizer(whole, verbose=False, **options)
 
     def _shortened(self, row: list[int]) -> list[int]:
         if len(row) <= self.max_tokens:

@@ -38,7 +38,7 @@ def typed_text(text: str, version: int, *, key: str, label: str, placeholder: st
         placeholder: what an empty box shows.
         most: the longest text, in UTF-16 units, as browsers count.
     """
-    present = _present(st.session_state.get(key), text, version, most)
+    present = told(key, text, version, most)
     data = {"text": present, "version": version, "label": label, "placeholder": placeholder, "most": most}
     found = _mount(key=key, data=data, height="content", on_text_change=_nothing)
     return _present(found, text, version, most)
@@ -46,6 +46,11 @@ def typed_text(text: str, version: int, *, key: str, label: str, placeholder: st
 
 def _nothing() -> None:
     """The script, or the fragment that the box is in, runs again by itself."""
+
+
+def told(key: str, text: str, version: int, most: int) -> str:
+    """What the box of a key has last told about a version, before it is drawn; else the script's own text."""
+    return _present(st.session_state.get(key), text, version, most)
 
 
 def _present(state: object, text: str, version: int, most: int) -> str:

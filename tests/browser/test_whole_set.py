@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def expected(store: Store) -> SetAnswers:
     """What the models say about the test texts."""
     (run_id,) = store.run_ids()
-    given = textset.test_split(store, run_id, lambda: None, lambda words, part: None)
+    given = textset.read_test_split(store, run_id, lambda: None, lambda words, part: None)
     return asking.ask(Predictor.load(store, run_id), given)
 
 
