@@ -44,12 +44,15 @@ def put(text: str) -> None:
     st.session_state[VERSION] = st.session_state.get(VERSION, 0) + 1
 
 
+def hear() -> None:
+    """Takes over what the box has told since it was drawn, before the page draws another view or a new box."""
+    most = _session.allowed().text_characters
+    st.session_state[TEXT] = told(BOX, st.session_state.get(TEXT, ""), st.session_state.get(VERSION, 0), most)
+
+
 def show(run_id: str, voices: Sequence[Voice], examples: Mapping[str, str]) -> None:
     """All of the typed view; draws itself anew at each key, and nothing else of the page."""
-    # The box may be a new one, which takes the text; an old one may have told a later text than was drawn.
-    version, most = st.session_state.get(VERSION, 0), _session.allowed().text_characters
-    st.session_state[TEXT] = told(BOX, st.session_state.get(TEXT, ""), version, most)
-    st.session_state[VERSION] = version + 1
+    st.session_state[VERSION] = st.session_state.get(VERSION, 0) + 1  # the box may be a new one
     st.fragment(_live, key="compare.live")(run_id, voices, examples)
 
 

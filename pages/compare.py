@@ -87,6 +87,7 @@ def open_text(text: str) -> None:
 
 def show(finished: list[str]) -> None:
     """The choices on top, and the chosen view below."""
+    _one_text.hear()
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
         run_id = choose_run(finished)
