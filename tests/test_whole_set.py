@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from distill_core.analysis import agreement, asking, textset
 from distill_core.analysis.agreement import SetAnswers
-from distill_core.analysis.asking import Asking, Key
+from distill_core.analysis.asking import Key
 from distill_core.data.sources import load
 from distill_core.store import Store
 from pages import _exports, _set_charts, _set_figures, _set_lists, _whole_set
@@ -283,7 +283,7 @@ def many_classes() -> None:
     import torch
 
     from distill_core.analysis.agreement import SetAnswers
-    from distill_core.analysis.asking import Key
+    from distill_core.analysis.asking import Asking, Key
     from pages import _whole_set
 
     torch.manual_seed(0)
