@@ -277,6 +277,14 @@ def test_a_run_that_has_not_finished_is_refused_with_its_state(store: Store, sta
     assert str(caught.value) == f"run must be finished, got {run_id!r} which is {state}; choose another or wait"
 
 
+@pytest.mark.parametrize("name", ["vocabulary.json", "student.safetensors"])
+def test_a_run_whose_files_are_broken_is_refused_by_name(store: Store, encoded: EncodedDataset, name: str) -> None:
+    run_id = finished_run(store, encoded)
+    (store.run_folder(run_id) / name).write_bytes(b"\xc3(" * 40)
+    with pytest.raises(RunError, match=f"the models of run {run_id} cannot be read"):
+        Predictor.load(store, run_id)
+
+
 def test_an_unknown_run_is_refused(store: Store) -> None:
     with pytest.raises(RunError, match="nowhere"):
         Predictor.load(store, "nowhere")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill_core import device
-from distill_core.config import ModelConfig
+from distill_core.config import ModelConfig, RunConfig
 from distill_core.data.batches import EncodedTexts, sorted_batches
 from distill_core.data.vocabulary import Vocabulary, tokenize
 from distill_core.errors import ConfigError, DataError, RunError
@@ -104,34 +107,21 @@ class Predictor:
             roles: those that are wanted; all by default.
 
         Raises:
-            RunError: the run has not finished.
+            RunError: the run has not finished, or its models cannot be read.
             ConfigError: the run has no model of such a role.
         """
         result = store.result(run_id)
         if result is None:
             state = store.status(run_id).status
             raise RunError(f"run must be finished, got {run_id!r} which is {state}; choose another or wait")
-        config, folder = store.config(run_id), store.run_folder(run_id)
-        labels = tuple(result["labels"])
-        vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
-
-        def own(role: str, settings: ModelConfig) -> Reader:
-            model = classifier.build(settings, len(vocabulary), len(labels))
-            return _ready(model, folder / f"{role}.safetensors", VocabularyReading(vocabulary, config.data.max_tokens))
-
-        there: dict[str, Callable[[], Reader]] = {}
-        if config.teacher.kind == "lstm":
-            there["teacher"] = lambda: own("teacher", config.teacher)
-        elif config.teacher.kind == "pretrained":
-            there["teacher"] = lambda: _encoder(folder, len(labels), config.teacher.encoder_max_tokens)
-        there["student"] = lambda: own("student", student_model(config))
-        if result["baseline"] is not None:
-            there["baseline"] = lambda: own("baseline", student_model(config))
-        unknown = sorted(set(roles or ()) - set(there))
-        if unknown:
-            raise ConfigError(f"models must be among {', '.join(there)} in run {run_id}, got {', '.join(unknown)}")
-        wanted = {role: read() for role, read in there.items() if roles is None or role in roles}
-        return cls(labels, vocabulary, config.data.max_tokens, wanted)
+        with _telling(run_id):
+            there = _models(store.config(run_id), store.run_folder(run_id), result)
+            unknown = sorted(set(roles or ()) - set(there.readers))
+            if unknown:
+                known = ", ".join(there.readers)
+                raise ConfigError(f"models must be among {known} in run {run_id}, got {', '.join(unknown)}")
+            wanted = {role: read() for role, read in there.readers.items() if roles is None or role in roles}
+        return cls(tuple(result["labels"]), there.vocabulary, there.max_tokens, wanted)
 
     def logits(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
         """Each model's logits `[N, C]`, in the order of the texts. A text without any word counts as an unknown one.
@@ -200,6 +190,47 @@ class Predictor:
     def _unanswered(self, text: str) -> dict[str, Any]:
         nothing = dict.fromkeys(["teacher", *self.readers, "kl", "agree"])
         return {"text": text, **nothing, "error": "text must not be empty; type a sentence"}
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models of a run that are still to be read."""
+
+    vocabulary: Vocabulary
+    max_tokens: int
+    readers: Mapping[str, Callable[[], Reader]]
+
+
+def _models(config: RunConfig, folder: Path, result: Mapping[str, Any]) -> _Models:
+    classes, max_tokens = len(result["labels"]), config.data.max_tokens
+    vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
+
+    def own(role: str, settings: ModelConfig) -> Reader:
+        model = classifier.build(settings, len(vocabulary), classes)
+        return _ready(model, folder / f"{role}.safetensors", VocabularyReading(vocabulary, max_tokens))
+
+    readers: dict[str, Callable[[], Reader]] = {}
+    if config.teacher.kind == "lstm":
+        readers["teacher"] = partial(own, "teacher", config.teacher)
+    elif config.teacher.kind == "pretrained":
+        readers["teacher"] = partial(_encoder, folder, classes, config.teacher.encoder_max_tokens)
+    readers["student"] = partial(own, "student", student_model(config))
+    if result["baseline"] is not None:
+        readers["baseline"] = partial(own, "baseline", student_model(config))
+    return _Models(vocabulary, max_tokens, readers)
+
+
+@contextmanager
+def _telling(run_id: str) -> Iterator[None]:
+    """Errors that say which run's files are not what they should be."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(
+            f"the models of run {run_id} cannot be read ({type(error).__name__}: {reason}); choose another run, or "
+            "train it again"
+        ) from error
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ from pages import _identity
 from tests.runs import config_of, made_rows, write_csv
 from tests.test_pages import go
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FILES = (
     "runs/*/config.json",
     "runs/*/status.json",
