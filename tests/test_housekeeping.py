@@ -78,9 +78,7 @@ def test_a_run_of_another_process_is_paused_stepped_and_kept(store: Store, confi
             assert command(store, "step", run_id) == 0
             wait(lambda before=before: steps_of(store, run_id) > before)  # type: ignore[misc]
         stood = steps_of(store, run_id)
-        batch = store.batch(run_id)
-        assert batch is not None
-        assert batch["step"] == stood
+        wait(lambda: (store.batch(run_id) or {}).get("step") == stood)
         assert command(store, "step", run_id, "--epoch") == 0
         wait(lambda: steps_of(store, run_id) > stood)
         assert command(store, "resume", run_id) == 0
