@@ -29,7 +29,7 @@ class Sum:
 
 
 def fewest(weights: dict[str, float], text: str) -> Flip | None:
-    return fewest_words(Sum(weights), Words.of(text))  # type: ignore[arg-type]
+    return fewest_words(Sum(weights), Words.of(text))
 
 
 letters = st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=7, unique=True)

@@ -34,7 +34,7 @@ class Fixed:
 
 def asked(temperature: float, **logits: list[float]) -> tuple[dict[str, Softened], Distance | None]:
     """Softened answers by role, and how far the student is from the teacher."""
-    found = ask([Fixed(**logits)], "text")  # type: ignore[list-item]
+    found = ask([Fixed(**logits)], "text")
     distances = dict(zip(logits, found.distances(temperature), strict=True))
     return dict(zip(logits, found.softened(temperature), strict=True)), distances["student"]
 
@@ -83,7 +83,7 @@ def test_temperature_one_gives_the_answers_of_predict(store: Store, encoded: Enc
 
 def test_students_of_further_runs_are_measured_against_the_first_teacher() -> None:
     first, further = Fixed(teacher=[1.0, 2.0, 3.0], student=[3.0, 2.0, 1.0]), Fixed(student=[1.0, 2.0, 3.0])
-    found = ask([first, further], "text")  # type: ignore[list-item]
+    found = ask([first, further], "text")
     _, own, other = found.distances(2.0)
     assert own is not None
     assert own.student_teacher > 0.1

@@ -284,7 +284,13 @@ def many_classes() -> None:
 
     from distill_core.analysis.agreement import SetAnswers
     from distill_core.analysis.asking import Asking, Key
+    from distill_core.analysis.predict import Predictor
+    from distill_core.analysis.textset import TextSet
+    from distill_core.data.vocabulary import Vocabulary
     from pages import _whole_set
+
+    def read_nothing(check: object, progress: object) -> TextSet:
+        return TextSet((), None)
 
     torch.manual_seed(0)
     logits = {role: torch.randn(300, 25) for role in ("teacher", "student")}
@@ -292,7 +298,9 @@ def many_classes() -> None:
     answers = SetAnswers(
         ("a text",) * 300, (1,) * 300, logits, torch.ones(300, dtype=torch.long), torch.zeros(300), names
     )
-    job = Asking(Key("/home", "a", "test"), None, None)  # type: ignore[arg-type]
+    job = Asking(
+        Key("/home", "a", "test"), read_nothing, lambda: Predictor((), Vocabulary([]), 1, {})
+    )  # it never starts
     _whole_set._results(job, answers, print)
 
 

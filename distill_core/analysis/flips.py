@@ -10,14 +10,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 from torch import Tensor
 
-from distill_core.analysis.predict import Reader
 from distill_core.analysis.words import Words
 
 TRIED = 4000
 """Texts that are asked about at most before the search goes on greedily."""
+
+
+class Asked(Protocol):
+    """A model that answers texts, such as a `Reader`."""
+
+    def logits(self, texts: Sequence[str], check: Callable[[], None] = ...) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Flip:
     smallest: bool
 
 
-def fewest_words(reader: Reader, words: Words, check: Callable[[], None] = lambda: None) -> Flip | None:
+def fewest_words(reader: Asked, words: Words, check: Callable[[], None] = lambda: None) -> Flip | None:
     """The smallest set of words without which the model answers otherwise; None where leaving out does not do it.
 
     All sets of one word are tried, then of two and so on, as long as there are not too many of them; of those that
@@ -56,7 +62,7 @@ def fewest_words(reader: Reader, words: Words, check: Callable[[], None] = lambd
 
 
 def _surest(
-    reader: Reader, words: Words, sets: Sequence[tuple[int, ...]], answer: int, check: Callable[[], None]
+    reader: Asked, words: Words, sets: Sequence[tuple[int, ...]], answer: int, check: Callable[[], None]
 ) -> tuple[int, ...] | None:
     """Of the sets that change the answer, the one that moves it furthest."""
     margins_N = _margins(reader, words, sets, answer, check)
@@ -65,7 +71,7 @@ def _surest(
 
 
 def _margins(
-    reader: Reader, words: Words, sets: Sequence[tuple[int, ...]], answer: int, check: Callable[[], None]
+    reader: Asked, words: Words, sets: Sequence[tuple[int, ...]], answer: int, check: Callable[[], None]
 ) -> Tensor:
     """How far the logit of the answer stays above all others without each set of words."""
     logits_NC = reader.logits([words.without(places) for places in sets], check)
@@ -74,7 +80,7 @@ def _margins(
     return logits_NC[:, answer] - others_NC.amax(dim=1)
 
 
-def _greedily(reader: Reader, words: Words, answer: int, least: int, check: Callable[[], None]) -> Flip | None:
+def _greedily(reader: Asked, words: Words, answer: int, least: int, check: Callable[[], None]) -> Flip | None:
     gone: tuple[int, ...] = ()
     while len(gone) < len(words) - 1:
         sets = [tuple(sorted({*gone, place})) for place in range(len(words)) if place not in gone]
@@ -87,7 +93,7 @@ def _greedily(reader: Reader, words: Words, answer: int, least: int, check: Call
 
 
 def _needed(
-    reader: Reader, words: Words, gone: tuple[int, ...], answer: int, check: Callable[[], None]
+    reader: Asked, words: Words, gone: tuple[int, ...], answer: int, check: Callable[[], None]
 ) -> tuple[int, ...]:
     """The set without words that can stay."""
     while len(gone) > 1:
@@ -99,6 +105,6 @@ def _needed(
     return gone
 
 
-def _flip(reader: Reader, words: Words, places: tuple[int, ...], *, smallest: bool) -> Flip:
+def _flip(reader: Asked, words: Words, places: tuple[int, ...], *, smallest: bool) -> Flip:
     text = words.without(places)
     return Flip(places, text, int(reader.logits([text]).argmax()), smallest)

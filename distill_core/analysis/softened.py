@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
-from distill_core.analysis.predict import Predictor
 from distill_core.training.losses import kl_by_text
+
+
+class Asked(Protocol):
+    """Models that answer texts, such as a `Predictor`."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+
+    def logits(self, texts: Sequence[str]) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class Answers:
         ]
 
 
-def ask(predictors: Sequence[Predictor], text: str) -> Answers:
+def ask(predictors: Sequence[Asked], text: str) -> Answers:
     """What all models of some runs say about a text, in their order; the runs have the same classes and teacher.
 
     Args:
