@@ -119,8 +119,8 @@ def test_cancelling_ends_the_job_and_asking_again_begins_a_new_one() -> None:
 def test_one_job_works_at_a_time_and_one_that_waits_can_be_cancelled() -> None:
     gate, models = threading.Event(), Models()
     first = asking.begin(KEY, reader(), lambda: Models(gate), "me")
-    second = asking.begin(Key(KEY.home, KEY.run_id, "pasted", "b"), reader(), lambda: models, "me")
-    third = asking.begin(Key(KEY.home, KEY.run_id, "pasted", "c"), reader(), lambda: models, "me")
+    second = asking.begin(Key(KEY.home, KEY.run_id, "pasted", "b"), reader(), lambda: models, "you")
+    third = asking.begin(Key(KEY.home, KEY.run_id, "pasted", "c"), reader(), lambda: models, "them")
     assert not second.wait(0.3)
     assert second.words == "Waiting for others who ask"
     third.cancel()
@@ -192,3 +192,11 @@ def test_long_texts_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch)
     finished(asking.begin(last, reader(2), Models, "me"))
     asking.begin(last, reader(2), Models, "you")
     assert list(asking._jobs) == [last]
+
+
+def test_who_asks_about_another_list_leaves_the_one_before() -> None:
+    gate = threading.Event()
+    first = asking.begin(KEY, reader(), lambda: Models(gate), "me")
+    test = asking.begin(Key(KEY.home, KEY.run_id, "test"), reader(), lambda: Models(gate), "me")
+    second = asking.begin(Key(KEY.home, KEY.run_id, "pasted", "other"), reader(), lambda: Models(gate), "me")
+    assert (first.cancelled, test.cancelled, second.cancelled) == (True, False, False)

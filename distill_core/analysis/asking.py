@@ -200,10 +200,17 @@ def begin(key: Key, read: Read, load: Callable[[], Answering], owner: str = "") 
             job = Asking(key, read, load)
             job.start()
         job.owners.add(owner)
+        for other in _jobs.values():  # who asks about other texts in the same way wants the former no more
+            if owner in other.owners and not other.done and other is not job and _alike(other.key, key):
+                other.leave(owner)
         _jobs[key] = job
         _jobs.move_to_end(key)
         _forget_oldest()
         return job
+
+
+def _alike(one: Key, other: Key) -> bool:
+    return (one.home, one.run_id, one.kind) == (other.home, other.run_id, other.kind)
 
 
 def latest(home: str, run_id: str, kind: Kind, owner: str = "") -> Asking | None:
