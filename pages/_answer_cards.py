@@ -105,7 +105,7 @@ STYLE = """
 .lab-flip { font-size: 1.05rem; line-height: 1.5; margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   .lab-cards { grid-template-columns: 1fr 1fr; }
-  .lab-cards .lab-answer { font-size: 1.25rem; }
+  .lab-cards .lab-answer { font-size: 1.05rem; }
   .lab-class { grid-template-columns: 1fr; gap: 0.1rem; }
   .lab-class > div:first-child { text-align: left; }
 }
