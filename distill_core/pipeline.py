@@ -41,7 +41,8 @@ def run(run_id: str, store: Store, emit: Emit, control: Control) -> Result:
     """
     config = store.config(run_id)
     device.use_all_cores()
-    compute = device.choose(config.training.precision)
+    device.keep_memory()
+    compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
     checkpoints = store.checkpoints(run_id, f"{compute.device.type} {compute.precision}", control.clock)
     context = Context(compute, emit, control, checkpoints=checkpoints)
     emit(RunStarted(run_id, _stages(config, store), compute.device.type, compute.precision))

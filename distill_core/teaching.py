@@ -196,7 +196,7 @@ def _with_transfer(job: Job, teaching: Teaching) -> Teaching:
         read = EncodedTexts.without_labels(teachers.encoded_texts(own, job, texts), first)
         student_reads = EncodedTexts.without_labels([job.encode(text) for text in texts], first)
         logits, seconds["transfer"] = teacher.cache_logits(own.model, [read], job.context, stage="transfer")
-        tensors = {**vars(student_reads), "answer_ids": logits.ids_N, "answers": logits.logits_NC}
+        tensors = {**student_reads.tensors(), "answer_ids": logits.ids_N, "answers": logits.logits_NC}
         folder = job.store.publish("transfer", key, lambda path: save_file(tensors, path / "transfer.safetensors"))
     else:
         _report_cached(job.config, job.context, "transfer")

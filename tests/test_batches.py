@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -138,17 +139,19 @@ def test_training_batches_hold_texts_of_similar_length_in_random_order() -> None
     assert widths != sorted(widths)
 
 
-@given(made=encoded_texts(), batch_size=batch_sizes)
-def test_sorted_batches_name_the_rows_they_hold_shortest_first(
-    made: tuple[EncodedTexts, dict[int, list[int]]], batch_size: int
+@given(made=encoded_texts(), tokens=st.integers(1, 60))
+def test_sorted_batches_hold_few_tokens_and_name_their_rows_shortest_first(
+    made: tuple[EncodedTexts, dict[int, list[int]]], tokens: int
 ) -> None:
     texts, _ = made
-    passed = list(sorted_batches(texts, batch_size))
+    passed = list(sorted_batches(texts, tokens))
     rows = torch.cat([rows for rows, _ in passed])
     assert sorted(rows.tolist()) == list(range(len(texts)))
-    assert len(passed) == batch_count(texts, batch_size)
     for rows_B, batch in passed:
         assert torch.equal(texts.ids_N[rows_B], batch.ids_B)
+        assert batch.tokens_BT.numel() <= tokens or len(batch) == 1
+    for (_, batch), (_, following) in pairwise(passed):  # none could have taken one more
+        assert (len(batch) + 1) * int(following.lengths_B[0]) > tokens
     lengths = torch.cat([batch.lengths_B for _, batch in passed]).tolist()
     assert lengths == sorted(lengths)
 

@@ -25,6 +25,7 @@ from distill_core.training.loop import (
     fit,
     logits_of,
     outputs_of,
+    reading_rows,
     score_of,
     validation_score,
 )
@@ -472,7 +473,7 @@ def model(encoded: EncodedDataset) -> classifier.TextClassifier:
 def test_logits_of_answers_in_the_order_of_the_texts_without_dropout(
     model: classifier.TextClassifier, encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(loop, "READING_TOKENS", 28)
     model.train()
     logits_NC = logits_of(model, encoded.train, context)
     assert not model.training
@@ -495,8 +496,10 @@ def test_logits_of_can_be_used_in_later_training(
 def test_outputs_of_gives_a_row_a_text_in_their_order(
     encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 7)
-    rows = outputs_of(lambda tokens, lengths: torch.stack([tokens[:, 0], lengths], 1), encoded.train, context)
+    monkeypatch.setattr(loop, "READING_TOKENS", 28)
+    rows = outputs_of(
+        lambda tokens, lengths: torch.stack([tokens[:, 0], lengths], 1), encoded.train, context, encoder=False
+    )
     first = encoded.train.flat[encoded.train.offsets[:-1]]
     assert rows.dtype == torch.float32
     assert torch.equal(rows, torch.stack([first, encoded.train.lengths_N], 1).float())
@@ -516,7 +519,7 @@ def test_logits_of_calls_back_once_a_batch(
     monkeypatch: pytest.MonkeyPatch,
     asked: str,
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(loop, "READING_TOKENS", 20)
     calls: list[int] = []
 
     def call(texts: int = 0) -> None:
@@ -525,7 +528,9 @@ def test_logits_of_calls_back_once_a_batch(
     check = call if asked == "check" else context.check
     tick = call if asked == "tick" else (lambda texts: None)
     logits_of(model, encoded.val, replace(context, control=Control(heed=check)), tick=tick)
-    assert len(calls) == 4
+    batches = len(reading_rows(encoded.val, encoder=False))
+    assert batches > 4
+    assert len(calls) == (batches if asked == "tick" else -(-batches // torch.get_num_threads()))
     if asked == "tick":
         assert sum(calls) == len(encoded.val)
 

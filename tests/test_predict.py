@@ -77,7 +77,7 @@ def test_a_texts_answer_does_not_depend_on_its_neighbours(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = predictor.predict(TEXTS)
-    monkeypatch.setattr(predict, "BATCH", 2)
+    monkeypatch.setattr(predict, "READING_TOKENS", 4)
     in_pairs = predictor.predict(TEXTS)
     for text, one, other in zip(TEXTS, together, in_pairs, strict=True):
         alone = predictor.predict([text])[0]

@@ -23,7 +23,7 @@ from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step,
 from distill_core.models.classifier import TextClassifier, build
 from distill_core.models.pretrained import build as transformer
 from distill_core.training import loop
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.loop import Context, logits_of, reading_rows
 from distill_core.training.teacher import (
     WARMUP,
     WEIGHT_DECAY,
@@ -306,11 +306,12 @@ def test_cached_logits_carry_no_gradient(encoded: EncodedDataset, context: Conte
 def test_caching_reports_each_batch(
     encoded: EncodedDataset, context: Context, reported: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 16)
-    monkeypatch.setattr("distill_core.training.teacher.EVALUATION_BATCH", 16)
+    monkeypatch.setattr(loop, "READING_TOKENS", 64)
     _, seconds = cache_logits(start(encoded), parts_of(encoded), context)
-    assert reported[0] == StageStarted("cache", 5)
-    assert [event.step for event in reported if isinstance(event, Step)] == [1, 2, 3, 4, 5]
+    steps = sum(len(reading_rows(part, encoder=False)) for part in parts_of(encoded))
+    assert steps > len(parts_of(encoded))
+    assert reported[0] == StageStarted("cache", steps)
+    assert [event.step for event in reported if isinstance(event, Step)] == [*range(1, steps + 1)]
     assert reported[-1] == StageFinished("cache", seconds)
 
 

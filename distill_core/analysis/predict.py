@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from distill_core import device
 from distill_core.config import ModelConfig, RunConfig
-from distill_core.data.batches import EncodedTexts, sorted_batches
+from distill_core.data.batches import READING_TOKENS, EncodedTexts, sorted_batches
 from distill_core.data.vocabulary import Vocabulary, tokenize
 from distill_core.errors import ConfigError, DataError, RunError
 from distill_core.models import classifier
@@ -26,7 +26,6 @@ from distill_core.models.sizes import student_model
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from distill_core.training.losses import kl_by_text
 
-BATCH = 256
 CHUNK = 4096
 """Texts that are read at once, and put in order of length."""
 CHARACTERS = 10_000_000
@@ -77,7 +76,7 @@ class Reader:
             check: called before each batch; what it raises ends the work.
         """
         encoded, order, parts = EncodedTexts.without_labels(self.reading.encode_all(texts)), [], []
-        for rows, batch in sorted_batches(encoded, BATCH):
+        for rows, batch in sorted_batches(encoded, READING_TOKENS):
             check()
             moved = batch.to(self.device)
             with torch.inference_mode():

@@ -6,7 +6,7 @@ Shapes: `N` texts, `B` texts in a batch, `T` tokens of the longest text in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,35 +18,54 @@ from distill_core.data.vocabulary import PAD_ID, Vocabulary, tokenize
 
 NO_LABEL = -1
 """Stands in place of the label of a text that has none."""
+READING_TOKENS = 8192
+"""Tokens that a model reads at once where it does not learn: more are no faster, and take more memory."""
 POOL = 32
 """Batches whose texts are sorted by length together: long enough to save padding, short enough to stay random."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts padded on the right with 0. `ids_B` address cached logits; `labels_B` may be `NO_LABEL`."""
+    """Texts padded on the right with 0. `ids_B` address cached logits; `labels_B` may be `NO_LABEL`.
+
+    `rows_B` says where they lie among the texts that they were taken from, on the CPU. Of a part of a batch, `share`
+    says which part of the texts, and `labelled_share` which part of those with a label, it holds.
+    """
 
     ids_B: Tensor
     tokens_BT: Tensor
     lengths_B: Tensor
     labels_B: Tensor
+    rows_B: Tensor | None = None
+    share: float = 1.0
+    labelled_share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ids_B)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(*(tensor.to(device) for tensor in (self.ids_B, self.tokens_BT, self.lengths_B, self.labels_B)))
+        return replace(
+            self,
+            ids_B=self.ids_B.to(device),
+            tokens_BT=self.tokens_BT.to(device),
+            lengths_B=self.lengths_B.to(device),
+            labels_B=self.labels_B.to(device),
+        )
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Texts as one flat row of token ids: text n is `flat[offsets[n]:offsets[n + 1]]`."""
+    """Texts as one flat row of token ids: text n is `flat[offsets[n]:offsets[n + 1]]`.
+
+    `planned_N` are the lengths on the CPU, where batches are planned, if the texts lie on another device.
+    """
 
     ids_N: Tensor
     labels_N: Tensor
     flat: Tensor
     offsets: Tensor
+    planned_N: Tensor | None = None
 
     @classmethod
     def of(cls, ids: Sequence[int], token_ids: Sequence[Sequence[int]], labels: Sequence[int]) -> EncodedTexts:
@@ -66,8 +85,19 @@ class EncodedTexts:
 
     @property
     def lengths_N(self) -> Tensor:
-        """Number of tokens of each text."""
-        return self.offsets.diff()
+        """Number of tokens of each text, on the CPU."""
+        return self.offsets.diff() if self.planned_N is None else self.planned_N
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+    def to(self, device: torch.device) -> EncodedTexts:
+        """The same texts on another device; batches of them are made there, and nobody waits for it."""
+        if device == self.flat.device:
+            return self
+        ids_N, labels_N, flat, offsets = (tensor.to(device) for tensor in self.tensors().values())
+        return EncodedTexts(ids_N, labels_N, flat, offsets, planned_N=self.lengths_N)
 
     def joined(self, other: EncodedTexts) -> EncodedTexts:
         """These texts and then the others."""
@@ -80,17 +110,29 @@ class EncodedTexts:
 
     def of_ids(self, ids_B: Tensor) -> Batch:
         """A batch of the samples with these ids. Raises KeyError for one that is not there."""
-        order = self.ids_N.argsort()
-        return self.gather(order[_rows_of(self.ids_N[order], ids_B)])
+        return self.gather(self.rows_of(ids_B))
 
-    def gather(self, rows: Tensor) -> Batch:
-        """A batch of the texts in `rows`, in that order."""
-        starts, lengths = self.offsets[rows], self.lengths_N[rows]
-        positions = torch.arange(int(lengths.max()))
+    def rows_of(self, ids_B: Tensor) -> Tensor:
+        """Where the samples with these ids lie. Raises KeyError for one that is not there."""
+        order = self.ids_N.argsort()
+        return order[_rows_of(self.ids_N[order], ids_B)]
+
+    def gather(self, rows_B: Tensor) -> Batch:
+        """A batch of the texts in some rows, given on the CPU, in that order."""
+        width, device = int(self.lengths_N[rows_B].max()), self.flat.device
+        rows = rows_B if device.type == "cpu" else _sent(rows_B, device)
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        positions = torch.arange(width, device=device)
         real = positions < lengths[:, None]
         index = torch.where(real, starts[:, None] + positions, 0)
         tokens = torch.where(real, self.flat[index].long(), PAD_ID)
-        return Batch(self.ids_N[rows], tokens, lengths, self.labels_N[rows])
+        return Batch(self.ids_N[rows], tokens, lengths, self.labels_N[rows], rows_B)
+
+
+def _sent(rows_B: Tensor, device: torch.device) -> Tensor:
+    """A copy on another device for which nobody waits."""
+    return (rows_B.pin_memory() if device.type == "cuda" else rows_B).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -111,7 +153,12 @@ class EncodedDataset:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, the inverse of `from_tensors`."""
-        tensors = {f"{part}.{name}": getattr(getattr(self, part), name) for part in _PARTS for name in _COLUMNS}
+        parts: list[EncodedTexts] = [getattr(self, part) for part in _PARTS]
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, texts in zip(_PARTS, parts, strict=True)
+            for name, tensor in texts.tensors().items()
+        }
         return tensors if self.answers is None else {**tensors, **self.answers.tensors()}
 
     @classmethod
@@ -217,6 +264,14 @@ class SampleLogits:
         """Logits `[B, C]` of samples. Raises KeyError for a sample that is not there."""
         return self.logits_NC[_rows_of(self.ids_N, ids_B)]
 
+    def of_known(self, ids_B: Tensor) -> Tensor:
+        """The same for samples that are there, on whatever device, without waiting to see whether they are."""
+        return self.logits_NC[torch.searchsorted(self.ids_N, ids_B)]
+
+    def to(self, device: torch.device) -> SampleLogits:
+        """The same logits on another device."""
+        return SampleLogits(self.ids_N.to(device), self.logits_NC.to(device))
+
     def joined(self, other: SampleLogits) -> SampleLogits:
         """These logits and those of other samples."""
         ids = torch.cat([self.ids_N, other.ids_N])
@@ -268,12 +323,24 @@ def shuffled_batches(texts: EncodedTexts, batch_size: int, generator: torch.Gene
         yield texts.gather(groups[index])
 
 
-def sorted_batches(texts: EncodedTexts, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
-    """One pass over all texts, shortest first, each batch with the rows that it holds: for evaluation."""
-    if not len(texts):
-        return
-    for rows in torch.split(_by_length(texts, torch.arange(len(texts))), batch_size):
+def sorted_batches(texts: EncodedTexts, tokens: int) -> Iterator[tuple[Tensor, Batch]]:
+    """One pass over all texts, shortest first, each batch with the rows that it holds: for evaluation.
+
+    Args:
+        tokens: how many a batch has at most, padding counted, unless one text alone has more.
+    """
+    for rows in sorted_rows(texts, tokens):
         yield rows, texts.gather(rows)
+
+
+def sorted_rows(texts: EncodedTexts, tokens: int) -> list[Tensor]:
+    """The rows of each batch of that pass."""
+    order = _by_length(texts, torch.arange(len(texts)))
+    starts, lengths = list[int](), texts.lengths_N[order].tolist()
+    for row, length in enumerate(lengths):
+        if not starts or (row + 1 - starts[-1]) * length > tokens:
+            starts.append(row)
+    return list(torch.tensor_split(order, starts[1:])) if starts else []
 
 
 def batch_count(texts: EncodedTexts, batch_size: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.data.vocabulary import PAD_ID
+from distill_core.models.dropout import Dropout
 from distill_core.models.embedding import embedding
 
 
@@ -21,7 +22,7 @@ class BagOfEmbeddings(nn.Module):
         self.embedding = embedding(vocabulary_size, embedding_width)
         self.scores = nn.Embedding(vocabulary_size, 1, padding_idx=PAD_ID)
         nn.init.zeros_(self.scores.weight)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(embedding_width, classes)
 
     def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:

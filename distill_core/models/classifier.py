@@ -9,7 +9,8 @@ Shapes: `B` texts, `T` tokens, `E` embedding width, `H` states a direction, `D` 
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import reduce
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from distill_core.config import ModelConfig
 from distill_core.models.bag import BagOfEmbeddings
 from distill_core.models.convolution import TextCNN
+from distill_core.models.directions import read_all
+from distill_core.models.dropout import Dropout
 from distill_core.models.embedding import embedding
 from distill_core.models.sizes import kind_of, widths
 
@@ -70,7 +73,7 @@ class TextClassifier(nn.Module):
             network(embedding_width, hidden_width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
             for _ in range(2 if bidirectional else 1)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_width * len(self.directions), classes)
         self.pooling = pooling
 
@@ -83,18 +86,47 @@ class TextClassifier(nn.Module):
     def states(self, tokens_BT: Tensor, lengths_B: Tensor) -> list[Tensor]:
         """States `[B, T, H]` of each direction, in the order in which that direction reads."""
         readings = [tokens_BT, reverse(tokens_BT, lengths_B)][: len(self.directions)]
-        return [
-            network(self.dropout(self.embedding(reading_BT)))[0]
-            for network, reading_BT in zip(self.directions, readings, strict=True)
-        ]
+        # Word after word in memory, as the networks read: one look-up and one mask for all directions.
+        words_DTBE = self.dropout(self.embedding(torch.stack(readings).transpose(1, 2)))
+        return read_all(list(self.directions), list(words_DTBE.transpose(1, 2)))
 
     def _pool(self, states_BTH: Tensor, lengths_B: Tensor) -> Tensor:
         if self.pooling == "last":
             rows = torch.arange(len(lengths_B), device=lengths_B.device)
             return states_BTH[rows, lengths_B - 1]
-        positions_T = torch.arange(states_BTH.shape[1], device=lengths_B.device)
-        padding_BT1 = (positions_T >= lengths_B[:, None])[..., None]
-        return states_BTH.masked_fill(padding_BT1, -torch.inf).amax(dim=1)
+        largest_BH: Tensor = _Largest.apply(states_BTH, lengths_B)  # type: ignore[no-untyped-call]
+        return largest_BH
+
+
+class _Largest(torch.autograd.Function):
+    """The largest of each state over real positions; equal ones share the gradient.
+
+    As `masked_fill` and `amax`, of which the first copies all and the second takes long on its way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states_BTH: Tensor, lengths_B: Tensor) -> Tensor:
+        # How many are real in every text; on a GPU it would have to be waited for.
+        ctx.full = int(lengths_B.min()) if states_BTH.device.type == "cpu" else 0
+        parts = [states_BTH[:, : ctx.full]] if ctx.full else []
+        if ctx.full < states_BTH.shape[1]:
+            parts.append(_filled(states_BTH, lengths_B, ctx.full, -torch.inf))
+        largest_BH = reduce(torch.maximum, [part.amax(dim=1) for part in parts])
+        ctx.save_for_backward(states_BTH, lengths_B, largest_BH)
+        return largest_BH
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BH: Tensor) -> tuple[Tensor, None]:
+        states_BTH, lengths_B, largest_BH = ctx.saved_tensors
+        hits_BTH = (states_BTH == largest_BH[:, None]).to(gradient_BH.dtype)
+        hits_BTH[:, ctx.full :] = _filled(hits_BTH, lengths_B, ctx.full, 0.0)
+        return hits_BTH.mul_((gradient_BH / hits_BTH.sum(dim=1))[:, None]), None
+
+
+def _filled(states_BTH: Tensor, lengths_B: Tensor, first: int, value: float) -> Tensor:
+    """The states from position `first` on, with a value in place of padding."""
+    positions_T = torch.arange(first, states_BTH.shape[1], device=lengths_B.device)
+    return states_BTH[:, first:].masked_fill((positions_T >= lengths_B[:, None])[..., None], value)
 
 
 def reverse(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:

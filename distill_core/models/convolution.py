@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill_core.models.dropout import Dropout
 from distill_core.models.embedding import embedding
 
 WINDOWS = (3, 4, 5)
@@ -26,7 +27,7 @@ class TextCNN(nn.Module):
         super().__init__()
         self.embedding = embedding(vocabulary_size, embedding_width)
         self.convolutions = nn.ModuleList(nn.Conv1d(embedding_width, filters, window) for window in WINDOWS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(filters * len(WINDOWS), classes)
 
     def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from distill_core.control import Control, Stopped
-from distill_core.data.batches import Batch, EncodedTexts, batch_count, sorted_batches
+from distill_core.data.batches import READING_TOKENS, Batch, EncodedTexts, sorted_rows
 from distill_core.device import Compute
 from distill_core.errors import Interrupted
 from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted, Step
 from distill_core.training.checkpoint import Checkpoints, NoCheckpoints, Training
+from distill_core.training.team import Team, added, gains_by_threads, team_of
 
-EVALUATION_BATCH = 256
 GRADIENT_NORM = 5.0
 """Gradients longer than this are shortened to it: recurrent networks now and then produce huge ones."""
 AVERAGE_DECAY = 0.999
@@ -81,6 +81,28 @@ class Terms:
     student_BC: Tensor | None = None
     teacher_BC: Tensor | None = None
 
+    @classmethod
+    def of_parts(cls, parts: Sequence[Terms]) -> Terms:
+        """The losses of a batch from those of its parts, each weighted by its share already."""
+        return cls(
+            _sum([part.loss for part in parts]),
+            _sum([part.ce for part in parts]),
+            _over(parts, "kl", _sum),
+            _over(parts, "teacher_ce", _sum),
+            _over(parts, "labelled", _sum),
+            _over(parts, "student_BC", torch.cat),
+            _over(parts, "teacher_BC", torch.cat),
+        )
+
+
+def _over(parts: Sequence[Terms], name: str, join: Callable[[list[Tensor]], Tensor]) -> Tensor | None:
+    found = [getattr(part, name) for part in parts]
+    return None if found[0] is None else join(found)
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).sum()
+
 
 Explain = Callable[[Batch, Terms, Terms, float], Mapping[str, Any]]
 """Says what a batch did, from its losses before and after the update and the part of training that was over, 0 to 1."""
@@ -112,6 +134,7 @@ def fit(
     average: bool = False,
     first_step: int = 0,
     explain: Explain | None = None,
+    divisible: bool = False,
 ) -> Score:
     """Trains `model` in place and leaves it, in evaluation mode, with the weights of its best epoch.
 
@@ -126,6 +149,7 @@ def fit(
         average: measure and keep an exponential running average of the weights in place of the last ones.
         first_step: steps of the stage that were done before.
         explain: says what a batch did, for people who take the training batch by batch.
+        divisible: `loss` weighs its parts by the shares of a batch, so that threads may take a part of it each.
 
     Returns:
         The best epoch's score.
@@ -145,15 +169,17 @@ def fit(
     saved = context.checkpoints.load(stage)
     if saved is not None:
         training.restore(*saved)
-    lesson, at = _Lesson(stage, training, loss, explain, total, first_step, context), training.at
-    try:
-        while not at.done:
-            lesson.teach_epoch(batches)
-            _keep_best(training, score, stage, context)
-            lesson.end_epoch(epochs)
-    except Interrupted:
-        lesson.save()
-        raise
+    at = training.at
+    with team_of(context.compute.device) if divisible and gains_by_threads(model) else nullcontext() as team:
+        lesson = _Lesson(stage, training, loss, explain, total, first_step, context, team)
+        try:
+            while not at.done:
+                lesson.teach_epoch(batches)
+                _keep_best(training, score, stage, context)
+                lesson.end_epoch(epochs)
+        except Interrupted:
+            lesson.save()
+            raise
     if at.step < total:
         context.control.stopped = Stopped(stage, first_step + at.step, first_step + total)
     assert training.best is not None
@@ -183,6 +209,7 @@ class _Lesson:
     total: int
     first_step: int
     context: Context
+    team: Team | None = None
     spoke: bool = False
 
     def __post_init__(self) -> None:
@@ -228,9 +255,7 @@ class _Lesson:
         training, at = self.training, self.training.at
         randomness = _randomness() if self.explain is not None and self.context.control.shows else None
         done = at.step / self.total
-        terms = self.loss(batch, done)
-        training.optimizer.zero_grad()
-        terms.loss.backward()  # type: ignore[no-untyped-call]
+        terms = self._walk(batch, done)
         nn.utils.clip_grad_norm_(training.model.parameters(), GRADIENT_NORM)
         training.optimizer.step()
         if training.averaged is not None:
@@ -244,12 +269,36 @@ class _Lesson:
             self._tell(rate)
         if randomness is not None and self.explain is not None:
             with torch.no_grad(), _with(randomness):
-                after = self.loss(batch, done)
+                after = self._losses(batch, done)
             said = self.explain(batch, terms, after, done)
             control = self.context.control
             where = {"wish": control.step_number, "stage": self.stage, "step": self.first_step + at.step, "lr": rate}
             control.show({**where, **said})
         training.schedule.step()
+
+    def _losses(self, batch: Batch, done: float) -> Terms:
+        """The losses of a batch."""
+        if self.team is None:
+            return self.loss(batch, done)
+        return Terms.of_parts(self.team.each_part(lambda part: self.loss(part, done), batch))
+
+    def _walk(self, batch: Batch, done: float) -> Terms:
+        """The same, and leaves their gradients at the weights."""
+        self.training.optimizer.zero_grad()
+        if self.team is None:
+            terms = self.loss(batch, done)
+            terms.loss.backward()  # type: ignore[no-untyped-call]
+            return terms
+        weights = [weight for weight in self.training.model.parameters() if weight.requires_grad]
+
+        def walk(part: Batch) -> tuple[Terms, tuple[Tensor | None, ...]]:
+            terms = self.loss(part, done)
+            return terms, torch.autograd.grad(terms.loss, weights, allow_unused=True)
+
+        parts = self.team.each_part(walk, batch)
+        for weight, gradient in zip(weights, added([gradients for _, gradients in parts]), strict=True):
+            weight.grad = gradient
+        return Terms.of_parts([terms for terms, _ in parts])
 
 
 def _randomness() -> list[Tensor]:
@@ -360,7 +409,7 @@ def logits_of(
         name: keeps a checkpoint under this name, for a reading that takes long.
     """
     model.eval()
-    return outputs_of(model, texts, context, tick=tick, name=name)
+    return outputs_of(model, texts, context, encoder=is_encoder(model), tick=tick, name=name)
 
 
 def outputs_of(
@@ -368,33 +417,59 @@ def outputs_of(
     texts: EncodedTexts,
     context: Context,
     *,
+    encoder: bool,
     tick: Callable[[int], None] = lambda texts: None,
     name: str | None = None,
 ) -> Tensor:
     """What a function of token ids and lengths makes of all texts, a row each, in their order; float32 on the CPU.
 
     Args:
+        encoder: whether it is a transformer that reads.
         name: keeps a checkpoint under this name, for a reading that takes long.
     """
-    order, parts = [], list[Tensor]()
+    parts = list[Tensor]()
     saved = context.checkpoints.load(name) if name else None
     if saved is not None:
         parts.append(saved[0]["rows"])
     known = saved[1]["batches"] if saved is not None else 0
-    for index, (rows, batch) in enumerate(sorted_batches(texts, EVALUATION_BATCH)):
-        order.append(rows)
-        if index >= known:
-            context.check()
-            moved = batch.to(context.compute.device)
-            with torch.inference_mode(), context.compute.autocast():
-                parts.append(function(moved.tokens_BT, moved.lengths_B).float().cpu())
-            if name and (context.checkpoints.due() or index + 1 == batch_count(texts, EVALUATION_BATCH)):
-                context.checkpoints.save(name, {"rows": torch.cat(parts)}, {"batches": index + 1})
+    texts = texts.to(context.compute.device)
+    order = reading_rows(texts, encoder=encoder)
+
+    def read(rows: Tensor) -> Tensor:
+        batch = texts.gather(rows)
+        with torch.inference_mode(), context.compute.autocast(encoder=encoder):
+            return function(batch.tokens_BT, batch.lengths_B).float()
+
+    for rows in order[:known]:
         tick(len(rows))
-    gathered = torch.cat(parts)
+    with team_of(context.compute.device) as team:
+        while known < len(order):
+            group = order[known : known + (1 if team is None else team.size)]
+            context.check()
+            parts.extend([read(group[0])] if team is None else team.each(read, group))
+            known += len(group)
+            if name and (context.checkpoints.due() or known == len(order)):
+                context.checkpoints.save(name, {"rows": _joined(parts)}, {"batches": known})
+            for rows in group:
+                tick(len(rows))
+    gathered = _joined(parts)
     rows_N = torch.empty_like(gathered)
     rows_N[torch.cat(order)] = gathered
     return rows_N
+
+
+def reading_rows(texts: EncodedTexts, *, encoder: bool) -> list[Tensor]:
+    """The rows of each batch in which all texts are read: those of an encoder are smaller, as its states are wider."""
+    return sorted_rows(texts, READING_TOKENS // (2 if encoder else 1))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.cpu() for part in parts])
+
+
+def is_encoder(model: nn.Module) -> bool:
+    """Whether a model is a transformer under a head."""
+    return hasattr(model, "encoder")
 
 
 def validation_score(model: nn.Module, texts: EncodedTexts, context: Context) -> Score:

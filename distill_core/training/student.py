@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill_core.config import ObjectiveConfig, TrainingConfig
 from distill_core.data.batches import NO_LABEL, Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
-from distill_core.training.loop import Context, Score, Terms, fit, validation_score
+from distill_core.training.loop import Context, Score, Terms, fit, is_encoder, validation_score
 from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
 from distill_core.training.slow_motion import explained
 
@@ -26,7 +26,7 @@ def train_baseline(
 
     def loss(batch: Batch, done: float) -> Terms:
         student_BC = _answer(model, batch, context)
-        ce = cross_entropy(student_BC, batch.labels_B)
+        ce = batch.labelled_share * cross_entropy(student_BC, batch.labels_B)
         return Terms(ce, ce, student_BC=student_BC)
 
     return _train("baseline", model, train, val, training, loss=loss, seed=seed, context=context)
@@ -50,9 +50,10 @@ def distil(
         texts: what it learns from; those without a label (-1) teach by the teacher's logits alone.
     """
 
+    answers = SampleLogits.of([(texts, teacher_logits.of_ids(texts.ids_N))]).to(context.compute.device)
+
     def loss(batch: Batch, done: float) -> Terms:
-        teacher_BC = teacher_logits.of_ids(batch.ids_B.cpu()).to(context.compute.device)
-        return _terms(_answer(model, batch, context), teacher_BC, batch, objective, done)
+        return _terms(_answer(model, batch, context), answers.of_known(batch.ids_B), batch, objective, done)
 
     return _train(stage, model, texts, val, training, loss=loss, seed=seed, context=context, objective=objective)
 
@@ -80,10 +81,11 @@ def distil_jointly(
         teacher_groups: the teacher's parameters with their learning rate, as optimizer groups.
     """
     both = nn.ModuleList([model, teacher])
+    rows_N, teacher_train = teacher_train.rows_of(train.ids_N), teacher_train.to(context.compute.device)
 
     def loss(batch: Batch, done: float) -> Terms:
-        reading = teacher_train.of_ids(batch.ids_B.cpu()).to(context.compute.device)
-        teacher_BC = _answer(teacher, reading, context)
+        assert batch.rows_B is not None
+        teacher_BC = _answer(teacher, teacher_train.gather(rows_N[batch.rows_B]), context)
         return _terms(_answer(model, batch, context), teacher_BC, batch, objective, done, learning_teacher=True)
 
     def score() -> Score:
@@ -103,13 +105,13 @@ def distil_jointly(
         seed=seed,
         context=context,
         score=score,
-        optimizer=torch.optim.Adam(groups),
+        optimizer=torch.optim.Adam(groups, fused=True),
         objective=objective,
     )
 
 
 def _answer(model: nn.Module, batch: Batch, context: Context) -> Tensor:
-    with context.compute.autocast():
+    with context.compute.autocast(encoder=is_encoder(model)):
         logits_BC: Tensor = model(batch.tokens_BT, batch.lengths_B)
     return logits_BC.float()
 
@@ -123,9 +125,9 @@ def _terms(
     *,
     learning_teacher: bool = False,
 ) -> Terms:
-    ce = cross_entropy(student_BC, batch.labels_B)
-    teacher_ce = cross_entropy(teacher_BC, batch.labels_B) if learning_teacher else None
-    distance = divergence(student_BC, teacher_BC, objective.divergence, objective.temperature)
+    ce = batch.labelled_share * cross_entropy(student_BC, batch.labels_B)
+    teacher_ce = batch.labelled_share * cross_entropy(teacher_BC, batch.labels_B) if learning_teacher else None
+    distance = batch.share * divergence(student_BC, teacher_BC, objective.divergence, objective.temperature)
     total = distillation_loss(
         ce,
         distance,
@@ -153,6 +155,7 @@ def _train(
     optimizer: torch.optim.Optimizer | None = None,
     objective: ObjectiveConfig | None = None,
 ) -> Score:
+    texts = texts.to(context.compute.device)
     return fit(
         stage,
         model,
@@ -161,9 +164,10 @@ def _train(
         loss=loss,
         score=score or (lambda: validation_score(model, val, context)),
         epochs=training.epochs,
-        optimizer=optimizer or torch.optim.Adam(model.parameters(), training.learning_rate),
+        optimizer=optimizer or torch.optim.Adam(model.parameters(), training.learning_rate, fused=True),
         seed=seed,
         context=context,
         average=training.average_weights,
         explain=explained(objective),
+        divisible=True,
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from distill_core.config import FROZEN_PASSES, TeacherConfig
 from distill_core.data.batches import (
+    READING_TOKENS,
     Batch,
     EncodedDataset,
     EncodedTexts,
@@ -29,13 +30,14 @@ from distill_core.events import Step, Warned
 from distill_core.models.classifier import TextClassifier, reverse
 from distill_core.models.embedding import latent_semantic_vectors, start_from
 from distill_core.training.loop import (
-    EVALUATION_BATCH,
     Context,
     Score,
     Terms,
     fit,
+    is_encoder,
     logits_of,
     outputs_of,
+    reading_rows,
     score_of,
     validation_score,
 )
@@ -73,7 +75,9 @@ def pretrain(
     """
     if config.pretrain_task == "lsa":
         return _analyse(model, data, seed=seed, context=context)
-    texts, held_out = windows([data.unlabelled, data.train], WINDOW), windows([data.val], WINDOW)
+    texts, held_out = (
+        windows(parts, WINDOW).to(context.compute.device) for parts in ([data.unlabelled, data.train], [data.val])
+    )
     if not (len(texts) and len(held_out)):
         context.emit(Warned("The teacher was not pre-trained: in texts of one word there is no next word to predict."))
         with context.stage("pretrain", 0) as nothing:
@@ -84,7 +88,7 @@ def pretrain(
     language_model = _LanguageModel(reader, len(data.vocabulary)).to(context.compute.device)
 
     def loss(batch: Batch, done: float) -> Terms:
-        with context.compute.autocast():
+        with context.compute.autocast(encoder=False):
             ce = language_model(batch.tokens_BT, batch.lengths_B)
         return Terms(ce, ce)
 
@@ -102,7 +106,7 @@ def pretrain(
             loss=loss,
             score=score,
             epochs=config.pretrain_epochs,
-            optimizer=torch.optim.Adam(language_model.parameters(), config.pretrain_learning_rate),
+            optimizer=torch.optim.Adam(language_model.parameters(), config.pretrain_learning_rate, fused=True),
             seed=seed,
             context=context,
         )
@@ -139,12 +143,12 @@ def finetune(
     """
 
     def loss(batch: Batch, done: float) -> Terms:
-        with context.compute.autocast():
+        with context.compute.autocast(encoder=is_encoder(model)):
             logits_BC = model(batch.tokens_BT, batch.lengths_B)
-        ce = F.cross_entropy(logits_BC.float(), batch.labels_B)
+        ce = batch.share * F.cross_entropy(logits_BC.float(), batch.labels_B)
         return Terms(ce, ce)
 
-    steps = batch_count(train, config.batch_size)
+    steps, train = batch_count(train, config.batch_size), train.to(context.compute.device)
     with context.stage("finetune", config.epochs * steps) as outcome:
         best = fit(
             "finetune",
@@ -154,12 +158,13 @@ def finetune(
             loss=loss,
             score=lambda: validation_score(model, val, context),
             epochs=config.epochs,
-            optimizer=torch.optim.AdamW(parameter_groups(model, config))
+            optimizer=torch.optim.AdamW(parameter_groups(model, config), fused=True)
             if config.kind == "pretrained"
-            else torch.optim.Adam(model.parameters(), config.learning_rate),
+            else torch.optim.Adam(model.parameters(), config.learning_rate, fused=True),
             seed=seed,
             context=context,
             warmup=WARMUP if config.kind == "pretrained" else 0.0,
+            divisible=True,
         )
         outcome.accuracy = best.accuracy
     return outcome.seconds
@@ -204,30 +209,27 @@ def finetune_head(
         Seconds it took.
     """
     texts = (train, val)
-    reading = sum(batch_count(part, EVALUATION_BATCH) for part in texts)
+    reading = sum(len(reading_rows(part, encoder=True)) for part in texts)
     steps = batch_count(train, config.batch_size)
     epochs = FROZEN_PASSES * config.epochs
     model.eval()
     with context.stage("finetune", reading + epochs * steps) as outcome:
-        tick = _Ticker("finetune", context)
+        tick, place = _Ticker("finetune", context), context.compute.device
         pooled = SampleLogits.of(
             [
-                (part, outputs_of(model.pool, part, context, tick=tick, name=f"pooled-{index}"))
+                (part, outputs_of(model.pool, part, context, encoder=True, tick=tick, name=f"pooled-{index}"))
                 for index, part in enumerate(texts)
             ]
-        )
-        head = model.output
-
-        def features(batch_ids: Tensor) -> Tensor:
-            return pooled.of_ids(batch_ids.cpu()).to(context.compute.device)
+        ).to(place)
+        head, train = model.output, train.to(place)
 
         def loss(batch: Batch, done: float) -> Terms:
-            ce = F.cross_entropy(model.classify(features(batch.ids_B)), batch.labels_B)
+            ce = F.cross_entropy(model.classify(pooled.of_known(batch.ids_B)), batch.labels_B)
             return Terms(ce, ce)
 
         def score() -> Score:
             with torch.inference_mode():
-                return score_of(head(features(val.ids_N)).float().cpu(), val.labels_N)
+                return score_of(head(pooled.of_known(val.ids_N.to(place))).float().cpu(), val.labels_N)
 
         best = fit(
             "finetune",
@@ -237,7 +239,7 @@ def finetune_head(
             loss=loss,
             score=score,
             epochs=epochs,
-            optimizer=torch.optim.AdamW(head.parameters(), FROZEN_RATE, weight_decay=WEIGHT_DECAY),
+            optimizer=torch.optim.AdamW(head.parameters(), FROZEN_RATE, weight_decay=WEIGHT_DECAY, fused=True),
             seed=seed,
             context=context,
             first_step=reading,
@@ -253,7 +255,7 @@ def cache_logits(
 
     No label is read, so the test split stays closed.
     """
-    steps = sum(batch_count(texts, EVALUATION_BATCH) for texts in parts)
+    steps = sum(len(reading_rows(texts, encoder=is_encoder(model))) for texts in parts)
     with context.stage(stage, steps) as outcome:
         tick = _Ticker(stage, context)
         logits = SampleLogits.of(
@@ -268,8 +270,8 @@ def cache_logits(
 def read_words(model: TransformerClassifier, words: EncodedTexts, context: Context) -> Tensor:
     """What an encoder makes of each word read by itself, `[V, W]`, in the order of the words."""
     model.eval()
-    with context.stage("words", batch_count(words, EVALUATION_BATCH)):
-        return outputs_of(model.pool, words, context, tick=_Ticker("words", context), name="words")
+    with context.stage("words", len(reading_rows(words, encoder=True))):
+        return outputs_of(model.pool, words, context, encoder=True, tick=_Ticker("words", context), name="words")
 
 
 class _Ticker:
@@ -314,11 +316,10 @@ class _LanguageModel(nn.Module):
     def mean_cross_entropy(self, texts: EncodedTexts, context: Context) -> float:
         """The same without dropout, over all texts, each word counting the same."""
         total, words = 0.0, 0
-        for _, batch in sorted_batches(texts, EVALUATION_BATCH):
+        for rows, batch in sorted_batches(texts, READING_TOKENS):
             context.check()
-            moved = batch.to(context.compute.device)
-            count = int((batch.lengths_B - 1).sum())
-            with torch.inference_mode(), context.compute.autocast():
-                total += float(self(moved.tokens_BT, moved.lengths_B)) * count
+            count = int((texts.lengths_N[rows] - 1).sum())
+            with torch.inference_mode(), context.compute.autocast(encoder=False):
+                total += float(self(batch.tokens_BT, batch.lengths_B)) * count
             words += count
         return total / words
