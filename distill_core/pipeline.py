@@ -74,12 +74,13 @@ def _readable(batch: Mapping[str, Any], job: Job) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Takes one training step of a tiny model, so that what PyTorch loads at its first step is there."""
+    """Takes one training step of a tiny model and judges it, so that all that a run loads is there before it begins."""
     model = classifier.build(ModelConfig(size="XS"), 10, 2)
     logits_BC = model(torch.ones(2, 3, dtype=torch.long), torch.tensor([3, 2]))
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     logits_BC.sum().backward()
     optimizer.step()
+    metrics.quality(logits_BC.detach(), torch.tensor([0, 1]))
 
 
 def save_models(job: Job, teaching: Teaching, students: Students) -> None:

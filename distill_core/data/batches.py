@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class EncodedTexts:
     def of(cls, ids: Sequence[int], token_ids: Sequence[Sequence[int]], labels: Sequence[int]) -> EncodedTexts:
         """Packs texts that are token ids already."""
         lengths = torch.tensor([0, *(len(numbers) for numbers in token_ids)])
-        flat = torch.tensor([number for numbers in token_ids for number in numbers], dtype=torch.int32)
+        flat = torch.tensor(list(chain.from_iterable(token_ids)), dtype=torch.int32)
         numbers_of = partial(torch.tensor, dtype=torch.long)
         return cls(numbers_of(ids), numbers_of(labels), flat, lengths.cumsum(0))
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 
 from distill_core.data.torchtext_parts import basic_english, frequent_words
 
@@ -30,7 +31,7 @@ _CHARACTER = re.compile(rf"([{_UNSPACED}](?:[{_MARKS}]|(?<=[{_STACKERS}])[{_UNSP
 
 def separate(text: str) -> str:
     """The text with spaces around each character, with its marks, of a script that has none between its words."""
-    return _CHARACTER.sub(r" \1 ", text)
+    return text if text.isascii() else _CHARACTER.sub(r" \1 ", text)
 
 
 def tokenize(text: str) -> list[str]:
@@ -49,7 +50,7 @@ class Vocabulary:
     @classmethod
     def build(cls, tokenized: Iterable[Sequence[str]], *, min_frequency: int, max_size: int) -> Vocabulary:
         """Counts words and keeps those that occur `min_frequency` times or more, at most `max_size` of them."""
-        counts = Counter(token for tokens in tokenized for token in tokens)
+        counts = Counter(chain.from_iterable(tokenized))
         specials = [PAD, UNKNOWN]
         return cls(frequent_words(counts, min_frequency=min_frequency, max_size=max_size, specials=specials))
 
@@ -67,7 +68,7 @@ class Vocabulary:
 
     def numbers(self, tokens: Sequence[str], max_tokens: int) -> list[int]:
         """Ids of tokens, cut after `max_tokens`, never empty."""
-        return [self._ids.get(token, UNKNOWN_ID) for token in tokens[:max_tokens]] or [UNKNOWN_ID]
+        return list(map(self._ids.get, tokens[:max_tokens], repeat(UNKNOWN_ID))) or [UNKNOWN_ID]
 
     def to_json(self) -> str:
         """The content of `vocabulary.json`."""
