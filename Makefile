@@ -1,12 +1,13 @@
 # make run   create .venv, install, start the lab        make check   format, lint, types, rooms
-# make test  the same, then all tests                     make bench   time the hot paths
-# make clean remove .venv and caches                      PORT=8600 make run   another port
+# make test  the same, then all tests                     make bench   all measurements, into bench/
+# make clean remove .venv and caches                      make bench-check   has anything become slower?
+# PORT=8600 make run   another port
 
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test check bench clean chromium
+.PHONY: run test check bench bench-check clean chromium
 
 run: .venv/run-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -17,6 +18,7 @@ ALONE := tests/browser tests/faults tests/load
 test: .venv/dev-installed chromium check
 	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE),--ignore=$(folder))
 	$(BIN)/pytest $(ALONE)
+	$(BIN)/python -m tests.benchmarks.check --short
 
 check: .venv/dev-installed
 	$(BIN)/ruff format --check .
@@ -24,11 +26,18 @@ check: .venv/dev-installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/dev-installed
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m tests.benchmarks.hot_paths
+# Takes long, and wants a machine that does nothing else.
+bench: .venv/bench-installed
+	@mkdir -p bench
+	$(BIN)/python -m tests.benchmarks.hot_paths > bench/hot_paths.json
+	$(BIN)/python -m tests.benchmarks.scaling > bench/scaling.json
+	$(BIN)/python -m tests.benchmarks.side_by_side > bench/side_by_side.json
+
+bench-check: .venv/dev-installed
+	$(BIN)/python -m tests.benchmarks.check
 
 clean:
-	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv static bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -43,6 +52,10 @@ clean:
 .venv/dev-installed: requirements.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install -r requirements-dev.txt
 	@touch $@ .venv/run-installed
+
+.venv/bench-installed: requirements.txt requirements-dev.txt requirements-bench.txt | .venv/bin/python
+	$(BIN)/python -m pip install -r requirements-bench.txt
+	@touch $@ .venv/dev-installed .venv/run-installed
 
 # A browser for the tests in tests/browser: one that is there, else Debian's if we may install it.
 chromium: .venv/dev-installed

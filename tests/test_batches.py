@@ -23,6 +23,7 @@ from distill_core.data.batches import (
     encode,
     shuffled_batches,
     sorted_batches,
+    sorted_rows,
     unlabelled_ids,
     windows,
 )
@@ -473,3 +474,113 @@ def test_profile_survives_the_disk(tmp_path: Path) -> None:
     profile = Profile(("schlecht", "großartig"), 12, {"train": 3, "unlabelled": 0}, {"train": 2.5, "unlabelled": 0.0})
     profile.write(tmp_path)
     assert Profile.read(tmp_path) == profile
+
+
+# Another device
+
+META = torch.device("meta")
+"""Knows shapes and no values: whatever is read there raises."""
+
+
+def on_meta(tensors: Sequence[torch.Tensor]) -> bool:
+    return all(tensor.device == META for tensor in tensors)
+
+
+@given(made=encoded_texts())
+def test_the_lengths_of_texts_on_another_device_stay_on_the_cpu(
+    made: tuple[EncodedTexts, dict[int, list[int]]],
+) -> None:
+    texts, _ = made
+    there = texts.to(META)
+    assert on_meta(list(there.tensors().values()))
+    assert there.lengths_N.device.type == "cpu"
+    assert torch.equal(there.lengths_N, texts.lengths_N)
+    assert there.to(META) is there
+    assert texts.to(torch.device("cpu")) is texts
+    assert len(there) == len(texts)
+
+
+@given(made=encoded_texts(), batch_size=batch_sizes, seed=seeds)
+def test_batches_on_another_device_are_planned_as_on_the_cpu(
+    made: tuple[EncodedTexts, dict[int, list[int]]], batch_size: int, seed: int
+) -> None:
+    texts, _ = made
+    here, there = one_pass(texts, batch_size, seed), one_pass(texts.to(META), batch_size, seed)
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.rows_B, other.rows_B)
+        assert torch.equal(texts.ids_N[other.rows_B], one.ids_B)
+        assert other.rows_B.device.type == "cpu"
+        for name in ("ids_B", "tokens_BT", "lengths_B", "labels_B"):
+            expected, found = getattr(one, name), getattr(other, name)
+            assert found.device == META
+            assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+@given(made=encoded_texts(), tokens=st.integers(1, 60))
+def test_sorted_batches_on_another_device_are_planned_as_on_the_cpu(
+    made: tuple[EncodedTexts, dict[int, list[int]]], tokens: int
+) -> None:
+    texts, _ = made
+    for (rows, batch), (rows_there, there) in zip(
+        sorted_batches(texts, tokens), sorted_batches(texts.to(META), tokens), strict=True
+    ):
+        assert torch.equal(rows, rows_there)
+        assert torch.equal(there.rows_B, rows)
+        assert there.tokens_BT.device == META
+        assert there.tokens_BT.shape == batch.tokens_BT.shape
+
+
+def test_a_batch_moves_with_all_but_its_rows() -> None:
+    texts = EncodedTexts.of([5, 3], [[1, 2], [1]], [0, 1])
+    moved = replace(texts.gather(torch.tensor([1, 0])), share=0.5, labelled_share=0.25).to(META)
+    assert on_meta([moved.ids_B, moved.tokens_BT, moved.lengths_B, moved.labels_B])
+    assert moved.rows_B.tolist() == [1, 0]
+    assert (moved.share, moved.labelled_share) == (0.5, 0.25)
+
+
+@given(made=encoded_texts(), data=st.data())
+def test_logits_of_known_samples_are_those_found_by_id(
+    made: tuple[EncodedTexts, dict[int, list[int]]], data: st.DataObject
+) -> None:
+    texts, _ = made
+    cached = SampleLogits.of([(texts, logits_that_name(texts))])
+    asked = torch.tensor(data.draw(st.lists(st.sampled_from(texts.ids_N.tolist()), min_size=1, max_size=12)))
+    assert torch.equal(cached.of_known(asked), cached.of_ids(asked))
+    assert cached.of_known(asked)[:, 0].tolist() == asked.tolist()
+
+
+def test_logits_of_known_samples_are_found_on_another_device_without_a_look_at_values() -> None:
+    texts = EncodedTexts.of([5, 3, 9], [[1], [1], [2]], [0, 1, 0])
+    there = SampleLogits.of([(texts, logits_that_name(texts))]).to(META)
+    ids_B = torch.tensor([9, 5], device=META)
+    assert there.of_known(ids_B).shape == (2, 2)
+    assert there.of_known(ids_B).device == META
+    with pytest.raises(NotImplementedError):
+        there.of_ids(ids_B)
+
+
+@given(made=encoded_texts(), data=st.data())
+def test_rows_are_where_the_samples_with_these_ids_lie(
+    made: tuple[EncodedTexts, dict[int, list[int]]], data: st.DataObject
+) -> None:
+    texts, _ = made
+    rows = data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=1, max_size=12))
+    assert texts.rows_of(texts.ids_N[rows]).tolist() == rows
+    missing = int(texts.ids_N.max()) + 1
+    with pytest.raises(KeyError, match=str(missing)):
+        texts.rows_of(torch.tensor([int(texts.ids_N[0]), missing]))
+
+
+@given(made=encoded_texts(), tokens=st.integers(1, 60))
+def test_sorted_rows_cover_every_text_once(made: tuple[EncodedTexts, dict[int, list[int]]], tokens: int) -> None:
+    texts, _ = made
+    groups = sorted_rows(texts, tokens)
+    assert torch.cat(groups).sort().values.tolist() == list(range(len(texts)))
+    assert [rows.tolist() for rows in groups] == [rows.tolist() for rows, _ in sorted_batches(texts, tokens)]
+    assert [rows.tolist() for rows in sorted_rows(texts.to(META), tokens)] == [rows.tolist() for rows in groups]
+    longest = int(texts.lengths_N.max())
+    assert [len(rows) for rows in sorted_rows(texts, len(texts) * longest)] == [len(texts)], "all at once if they fit"
+
+
+def test_no_texts_have_no_sorted_rows() -> None:
+    assert sorted_rows(EncodedTexts.of([], [], []), 10) == []

