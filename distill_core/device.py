@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import torch
 
 MALLOC_SETTINGS = ((-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 64 << 20))
-"""M_MMAP_THRESHOLD, the largest that is allowed; M_TRIM_THRESHOLD; M_TOP_PAD: mallopt(3), in bytes."""
+"""M_MMAP_THRESHOLD, the largest that every version allows; M_TRIM_THRESHOLD; M_TOP_PAD: mallopt(3), in bytes."""
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -94,6 +95,8 @@ def keep_memory() -> None:
     Getting them again, page by page, took a third of a student's training step. What the process holds stays at the
     most that it has needed at once. Does nothing where there is no glibc.
     """
+    if sys.platform != "linux":
+        return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):
         for parameter, value in MALLOC_SETTINGS:

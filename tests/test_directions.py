@@ -240,7 +240,8 @@ def test_threads_are_lent_to_the_innermost_and_to_one_thread_alone(lent: Lent) -
 
 
 @pytest.mark.usefixtures("always")
-def test_a_single_direction_is_read_where_it_is(lent: Lent) -> None:
+def test_a_single_direction_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch, lent: Lent) -> None:
+    monkeypatch.setattr(directions, "_AtOnce", None)
     networks, readings = networks_of("lstm", count=1), readings_of(3, 4, count=1)
     states, gradients = learned(networks, readings, None)
     states_too, gradients_too = learned(networks, readings, lent)
@@ -424,3 +425,14 @@ def test_the_classifier_answers_and_learns_as_the_textbooks(
     torch.testing.assert_close(logits_BC, expected_BC, rtol=1e-4, atol=1e-5)
     assert [name for name, _ in model.named_parameters()] == [name for name, _ in plain.named_parameters()]
     check_equal(gradients, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("always")
+def test_a_frozen_direction_whose_reading_does_not_learn_either(lent: Lent) -> None:
+    networks = networks_of("lstm", count=2)
+    networks[1].requires_grad_(False)
+    with lending(lent):
+        states = read_all(networks, [torch.randn(2, 3, 5) for _ in networks])
+    torch.cat(states).sum().backward()
+    assert all(weight.grad is not None for weight in networks[0].parameters())
+    assert all(weight.grad is None for weight in networks[1].parameters())

@@ -247,3 +247,7 @@ def test_threads_that_draw_at_the_same_time_have_masks_of_their_own() -> None:
         assert all(torch.equal(one, other) for one, other in zip(found, alone(seed), strict=True))
     assert not torch.equal(together[0][0], together[1][0])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_part_just_below_the_whole_is_dropped() -> None:
+    assert int((Dropout(0.999995)(torch.ones(1000)) != 0).sum()) < 10

@@ -591,7 +591,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> tuple[St
     answers = write_csv(folder / "answers.csv", rows)
     configs = {
         "joint": config_of(reviews, "objective.mode=joint", "objective.temperature=1"),
-        "seeds": config_of(reviews, "training.seeds=3"),
+        "seeds": config_of(reviews, "training.seeds=3", "training.epochs=8"),
         "alone": config_of(reviews, "training.baseline=false"),
         "file": config_of(answers, "teacher.kind=file"),
     }
@@ -677,7 +677,7 @@ def test_a_run_of_several_seeds_shows_their_spread(shown: tuple[Store, dict[str,
     for name, role in (("student", "student"), ("student alone", "baseline")):
         own = [epoch.accuracy for epoch in epochs if epoch.role == role and epoch.epoch == 1]
         assert len(own) == 2
-        assert len(by_name[name]["error_y"]["array"]) == 4
+        assert len(by_name[name]["error_y"]["array"]) == 8
     (seeds,) = (chart for chart in charts if "student, each seed" in names_in(chart))
     drawn = dict(zip(names_in(seeds), seeds["data"], strict=True))
     assert drawn["student, each seed"]["y"] == result["seeds"]["student"]["values"]

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill_core.config import Divergence, ObjectiveConfig, StudentConfig, TeacherConfig, TrainingConfig
@@ -378,3 +379,10 @@ def test_a_classifier_has_the_same_shapes_on_either_device(short: EncodedDataset
         logits_BC.sum().backward()
         shapes.append([logits_BC.shape, *(weight.grad.shape for weight in model.parameters())])
     assert shapes[0] == shapes[1]
+
+
+def test_averaging_weights_reads_no_value() -> None:
+    model = nn.Linear(2, 2, device="meta")
+    averaged = AveragedModel(model, multi_avg_fn=loop._average)
+    for _ in range(2):
+        averaged.update_parameters(model)

@@ -65,7 +65,8 @@ class _AtOnce(torch.autograd.Function):
         def walk_back(network: nn.Module, *tensors: Tensor) -> tuple[Tensor | None, ...]:
             reading_BTE, states_BTH, gradient_BTH = tensors
             inputs = [reading_BTE, *network.parameters()]
-            found = iter(torch.autograd.grad(states_BTH, [one for one in inputs if one.requires_grad], gradient_BTH))
+            wanted = [one for one in inputs if one.requires_grad]
+            found = iter(torch.autograd.grad(states_BTH, wanted, gradient_BTH) if wanted else ())
             return tuple(next(found) if one.requires_grad else None for one in inputs)
 
         found = _each(ctx.threads, walk_back, ctx.networks, ctx.readings, ctx.states, gradients)

@@ -49,4 +49,4 @@ def keep_mask(shape: torch.Size, p: float) -> Tensor:
     """True in a part 1 − p of the places, on the CPU."""
     count = shape.numel()
     words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=_generator.get())
-    return (words.view(torch.int16)[:count] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+    return (words.view(torch.int16)[:count] >= min(round(p * LEVELS), LEVELS - 1) - LEVELS // 2).view(shape)

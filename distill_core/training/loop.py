@@ -326,8 +326,10 @@ def _set_randomness(states: list[Tensor]) -> None:
 @torch.no_grad()
 def _average(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
     """Moves the average towards the current weights; quickly at first, so that the start is soon forgotten."""
-    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
-    torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
+    # Counted on the device, where nobody waits for it.
+    moved = (9 / (10 + torch.as_tensor(steps, dtype=torch.float32))).clamp(min=1 - AVERAGE_DECAY)
+    for average, weights in zip(averaged, current, strict=True):
+        average.lerp_(weights, moved.to(average.dtype))
 
 
 def _rate(done: float, warmup: float) -> float:
