@@ -185,6 +185,8 @@ class Executor:
         """Records how a run ended, where its folder lets us; what cannot be written does not keep others waiting."""
         with contextlib.suppress(OSError, DistillError):
             status = self.store.status(run_id)
+            if status.final:  # its process may have been killed just before it tidied up
+                self.store.drop_checkpoints(run_id)
             if status.final or self.store.is_claimed(run_id):
                 return
             if self.store.wish(run_id).what == "discard":

@@ -245,8 +245,12 @@ class Store:
             status = replace(status, status=_END_STATES[type(event)], ended=time.time(), error=reason)
             files.write_json(self.run_folder(run_id) / "status.json", asdict(status))
         if status.final:
-            shutil.rmtree(self.run_folder(run_id) / CHECKPOINTS, ignore_errors=True)
+            self.drop_checkpoints(run_id)
         return status
+
+    def drop_checkpoints(self, run_id: str) -> None:
+        """Removes what a run that is over would have needed to go on."""
+        shutil.rmtree(self.run_folder(run_id) / CHECKPOINTS, ignore_errors=True)
 
     def _status_lock(self, run_id: str) -> FileLock:
         return FileLock(self.run_folder(run_id) / ".status", timeout=LOCK_SECONDS)

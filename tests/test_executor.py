@@ -339,3 +339,13 @@ def test_a_process_has_one_executor_a_home(store: Store) -> None:
     executor = executor_of(store)
     assert executor_of(Store(store.home)) is executor
     executor.close()
+
+
+def test_what_a_worker_left_that_was_killed_as_it_tidied_up_goes(executor: Executor, store: Store) -> None:
+    run_id = store.create_run(load("tiny"), state="running")
+    store.end_run(run_id, RunCancelled())
+    left = store.run_folder(run_id) / "checkpoint"
+    left.mkdir()
+    executor._record_death(run_id, -9)
+    assert not left.exists()
+    assert store.status(run_id).status == "cancelled"

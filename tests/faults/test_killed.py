@@ -119,6 +119,7 @@ def finish_in_spite_of_kills(
             return kills
         kills += 1
         if store.status(run_id).final:  # killed between the end of the run and that of its process
+            store.drop_checkpoints(run_id)  # as an executor does that buries it
             return kills
         starts = sum(isinstance(event, RunStarted) for _, event in store.read_events(run_id)[0])
         if starts:
