@@ -13,7 +13,7 @@ import streamlit as st
 from distill_core import comparison
 from distill_core.analysis.verdict import verdict
 from distill_core.status import short
-from pages import _comparison, _draft, _evaluation, _figures, _looks, _run_rows, _session
+from pages import _comparison, _draft, _evaluation, _figures, _looks, _reruns, _run_rows, _session
 from pages._live_chart import live_chart
 from pages._run_actions import NOT_YOURS, delete_button, export_button, file_names, manages, plain
 from pages._run_rows import Row
@@ -37,7 +37,7 @@ def details(row: Row) -> None:
     if row.over:
         _body(row.run_id)
     else:
-        st.fragment(_live_body, run_every=POLL_SECONDS, key="runs.details")(row.run_id)
+        _reruns.polling(_live_body, lambda: POLL_SECONDS, key="runs.details")(row.run_id)
     _figures_and_settings(row)
 
 

@@ -33,8 +33,7 @@ def show(run_id: str) -> None:
     if view.status.over:
         watch(view)
     else:
-        interval = st.session_state["train.poll"] = _poll_seconds()
-        st.fragment(watch_live, run_every=interval, key="train.live")(run_id)
+        _reruns.polling(watch_live, _poll_seconds, key="train.live")(run_id)
 
 
 def _poll_seconds() -> float:
@@ -45,8 +44,7 @@ def _poll_seconds() -> float:
 
 def watch_live(run_id: str) -> None:
     """The fragment that polls a run that is not over; the page itself draws the end, whose buttons stay."""
-    interval, fair = st.session_state["train.poll"], _poll_seconds()
-    if not _watching.is_live(_session.store(), run_id) or fair > 1.5 * interval or fair < interval / 2:
+    if not _watching.is_live(_session.store(), run_id):
         st.rerun()
     watch(_watching.view(_session.store(), run_id))
 

@@ -14,7 +14,7 @@ from distill_core.analysis.agreement import SetAnswers
 from distill_core.analysis.asking import Asking, Key, Kind
 from distill_core.analysis.predict import Predictor
 from distill_core.errors import Cancelled, DistillError
-from pages import _identity, _looks, _session, _set_charts, _set_lists
+from pages import _identity, _looks, _reruns, _session, _set_charts, _set_lists
 from pages._run_actions import plain
 from pages._set_lists import OpenText
 
@@ -167,7 +167,7 @@ def _begin(key: Key, read: asking.Read) -> None:
 
 def _job(job: Asking, open_text: OpenText) -> None:
     if not job.done:
-        st.fragment(_progress, run_every=POLL_SECONDS, key="compare.set.progress")(job)
+        _reruns.polling(_progress, lambda: POLL_SECONDS, key="compare.set.progress")(job)
     elif isinstance(job.error, Cancelled):
         st.info("Cancelled. Nothing was kept; ask again when you like.", icon=":material/cancel:")
     elif isinstance(job.error, DistillError):

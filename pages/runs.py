@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from distill_core import comparison
-from pages import _comparison, _looks, _router, _run_rows, _session
+from pages import _comparison, _looks, _reruns, _router, _run_rows, _session
 from pages._run_actions import (
     CHOSEN,
     SHOWN,
@@ -121,7 +121,8 @@ def compare(rows: Sequence[Row]) -> None:
     if len(readable) < 2:
         return
     live = any(not row.over for row in readable)
-    st.fragment(_curves, run_every=POLL_SECONDS if live else None, key="runs.curves")([row.run_id for row in readable])
+    curves = _reruns.polling(_curves, lambda: POLL_SECONDS, key="runs.curves") if live else _curves
+    curves([row.run_id for row in readable])
     _results(readable)
     _differences(readable)
 
@@ -215,7 +216,10 @@ def overview(rows: Sequence[Row]) -> None:
         nothing_yet()
         return
     busy = st.session_state["runs.busy"] = any(not row.over for row in rows)
-    st.fragment(table, run_every=POLL_SECONDS if busy else None, key="runs.live")()
+    follow = (
+        _reruns.polling(table, lambda: POLL_SECONDS, key="runs.live") if busy else st.fragment(table, key="runs.live")
+    )
+    follow()
     by_id = {row.run_id: row for row in rows}
     picked = [by_id[run_id] for run_id in chosen() if run_id in by_id]
     if not picked:

@@ -87,6 +87,22 @@ def test_forty_sessions_get_their_updates_in_time_and_without_errors(lab: Lab) -
     assert not lab.store.status(lab.live).over, "the watched run must last as long as the test"
 
 
+async def named_again(lab: Lab) -> bool:
+    """Whether a late poll brings a browser's interval back that the session, taken over meanwhile, did not send."""
+    watcher = Watcher.of(lab.address, lab.live)
+    async with present([watcher]):
+        await settled([watcher])
+        session = watcher.session
+        (fragment,) = session._polls
+        session._stop_polling(fragment)
+        await session.ask(fragment, polls=True)
+        return fragment in session._polls
+
+
+def test_a_page_that_lost_its_interval_polls_again(lab: Lab) -> None:
+    assert asyncio.run(named_again(lab))
+
+
 async def speed(lab: Lab, watchers: int) -> float:
     """Steps a second of the long run while so many watch it."""
     people = [Watcher.of(lab.address, lab.live) for _ in range(watchers)]
