@@ -22,6 +22,7 @@ from distill_core.events import Epoch, Event, RunInterrupted, RunStarted, StageF
 from distill_core.housekeeping import answer
 from distill_core.presets import PRESETS, load
 from distill_core.store import Store, home_folder
+from distill_core.sweep import sweeping
 from distill_core.worker import work
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ PACKAGES = (
     "pandas",
     "pydantic",
     "safetensors",
+    "optuna",
+    "ray",
     "datasets",
 )
 
@@ -348,6 +351,7 @@ def _parser() -> argparse.ArgumentParser:
     data = configured("data", _data, "Read the data set, and say what it looks like and what was left out.")
     data.add_argument("--json", action="store_true", help="print it as one JSON object on the last line")
     answering.add_commands(command)
+    sweeping.add_commands(command)
     listings = {
         "runs": (_runs, "List all runs."),
         "presets": (_presets, "List the presets and their settings."),

@@ -53,8 +53,9 @@ WORDS: Mapping[Kind, Words] = {
     ),
     "caches": Words(
         "Teachers and texts kept for further runs",
-        "Trained teachers, their answers, and data sets as token ids; weights that a run holds too count as its own.",
-        "A teacher that is deleted is trained again when a run needs it.",
+        "Trained teachers, their answers, baselines, and data sets as token ids; weights that a run holds too count as "
+        "its own.",
+        "A teacher or baseline that is deleted is trained again when a run needs it.",
         CACHES,
         True,
     ),

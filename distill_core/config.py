@@ -25,7 +25,9 @@ FROZEN_PASSES = 10
 """Passes over stored features for each epoch of a frozen encoder's last layer."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Frozen values without unknown fields or infinite numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -34,7 +36,7 @@ def _hint(text: str) -> dict[str, Any]:
     return {"hint": text}
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which texts, and how they become token ids."""
 
     name: str = Field(
@@ -139,7 +141,7 @@ class DataConfig(_Section):
         return self.name == "imdb" or self.name.startswith("hf:")
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """A classifier that is trained from scratch: embedding, a way to read, pooling, linear layer."""
 
     size: Size = Field(
@@ -295,7 +297,7 @@ class StudentConfig(ModelConfig):
     )
 
 
-class ObjectiveConfig(_Section):
+class ObjectiveConfig(Section):
     """What is minimised: a_s · CE(y, f_s) + a_t · CE(y, f_t) + β · T² · D(f_s, f_t; T)."""
 
     mode: Literal["offline", "joint"] = Field(
@@ -357,7 +359,7 @@ class ObjectiveConfig(_Section):
     )
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How the student and its baseline are trained, and what holds for the whole run."""
 
     epochs: int = Field(
@@ -383,6 +385,16 @@ class TrainingConfig(_Section):
         title="Student batch size",
         description="Texts per step. Higher is faster on large hardware and takes fewer, smoother steps.",
         json_schema_extra=_hint("try 32 to 128"),
+    )
+    label_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Labels used",
+        description="Part of the training texts whose label student and baseline may see, drawn once, with every class "
+        "in its share. The teacher answers the others too. The baseline reads its few texts again and again, as many "
+        "steps as the student takes. Validation keeps all of its labels.",
+        json_schema_extra=_hint("try 0.1, or 1 to use all"),
     )
     average_weights: bool = Field(
         False,
@@ -442,7 +454,7 @@ class TrainingConfig(_Section):
     )
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """All that decides a run."""
 
     data: DataConfig = DataConfig()
@@ -494,6 +506,8 @@ def _contradictions(config: RunConfig) -> Iterable[tuple[bool, str]]:
          "'joint'; there the teacher answers once, before the student learns"),
         (joint and training.assistant != "none", "training.assistant must be none when objective.mode is joint, got "
          f"{training.assistant!r}; in joint training teacher and student learn side by side"),
+        (joint and training.label_share < 1, f"training.label_share must be 1 when objective.mode is joint, got "
+         f"{training.label_share:g}; there the teacher learns from the same labels"),
         (not (objective.beta or objective.student_ce_weight), "objective.beta and objective.student_ce_weight must not "
          "both be 0, got 0 and 0; then the student hears neither teacher nor labels; try objective.beta=2"),
         (teacher.kind == "lstm" and training.assistant != "none"

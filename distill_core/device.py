@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from distill_core import openmp
+
 MALLOC_SETTINGS = ((-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 64 << 20))
 """M_MMAP_THRESHOLD, the largest that every version allows; M_TRIM_THRESHOLD; M_TOP_PAD: mallopt(3), in bytes."""
 
@@ -110,7 +112,7 @@ def use_one_core() -> None:
 
 def cores() -> int:
     """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return openmp.cores()
 
 
 def name(device: torch.device) -> str:

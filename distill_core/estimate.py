@@ -11,7 +11,7 @@ import itertools
 import statistics
 from collections.abc import Iterator, Mapping
 
-from distill_core import keys
+from distill_core import keys, openmp
 from distill_core.config import MINILM, ModelConfig, RunConfig, TeacherConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DataError, DistillError
@@ -33,13 +33,16 @@ READ_RATE = 4000.0
 TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
 
 
-def seconds_by_stage(config: RunConfig, profile: Profile | None, store: Store) -> dict[str, float]:
+def seconds_by_stage(
+    config: RunConfig, profile: Profile | None, store: Store, rates: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Expected seconds of each stage; stages whose outcome lies in the home folder take none.
 
     Args:
         profile: None while the data set has not been read; then a large one is assumed.
+        rates: multiply-adds a second by kind of work, by default those of past runs.
     """
-    rates = learned_rates(store, profile)
+    rates = learned_rates(store, profile) if rates is None else rates
     cached = _cached_stages(config, store)
     return {
         stage: 0.0 if stage in cached else work / rates.get(_kind(config, stage), DEFAULT_RATE)
@@ -60,6 +63,7 @@ def _cached_stages(config: RunConfig, store: Store) -> set[str]:
             cached.add("read")
     except DistillError:  # the file of a past run may be gone
         return cached
+    seed = config.training.seed
     precisions = ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
     for precision in precisions:
         if store.cached("teachers", keys.teacher_key(config, precision, folder)):
@@ -68,18 +72,27 @@ def _cached_stages(config: RunConfig, store: Store) -> set[str]:
             cached.add("transfer")
         if store.cached("words", keys.words_key(config, precision, folder)):
             cached.add("words")
+        baselines = (keys.baseline_key(config, precision, folder, seed, threads) for threads in (1, openmp.cores()))
+        if any(store.cached("baselines", key) for key in baselines):
+            cached.add("baseline")
     return cached
 
 
-def learned_rates(store: Store, profile: Profile | None) -> Mapping[str, float]:
-    """Multiply-adds a second by kind of work: medians over the latest runs that finished here."""
-    seen: dict[str, list[float]] = {}
-    for config, seconds_by_stage in itertools.islice(_finished(store), PAST_RUNS):
+def learned_rates(store: Store, profile: Profile | None = None, *, packed: bool = False) -> Mapping[str, float]:
+    """Multiply-adds a second by kind of work: medians over the latest runs that finished here.
+
+    Args:
+        profile: what is assumed of the data of a run whose own is unknown.
+        packed: of cells of sweeps, each of which had one core; other runs count only where those say nothing.
+    """
+    ours, others = dict[str, list[float]](), dict[str, list[float]]()
+    for config, seconds_by_stage, in_sweep in itertools.islice(_finished(store), PAST_RUNS):
         work = work_by_stage(config, past_profile(config, store) or profile)
+        rates = ours if in_sweep == packed else others
         for stage, seconds in seconds_by_stage.items():
             if seconds > 0 and stage in work:
-                seen.setdefault(_kind(config, stage), []).append(work[stage] / seconds)
-    return {kind: statistics.median(rates) for kind, rates in seen.items()}
+                rates.setdefault(_kind(config, stage), []).append(work[stage] / seconds)
+    return {kind: statistics.median(rates) for kind, rates in {**others, **ours}.items()}
 
 
 def _kind(config: RunConfig, stage: str) -> str:
@@ -111,14 +124,14 @@ def past_profile(config: RunConfig, store: Store) -> Profile | None:
     return None
 
 
-def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float]]]:
-    """Configuration and seconds of each finished run that can be read, latest first."""
+def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float], bool]]:
+    """Configuration and seconds of each finished run that can be read, and whether it is a sweep's, latest first."""
     for run_id in reversed(store.run_ids()):
         with contextlib.suppress(DistillError, KeyError):
             result = store.result(run_id)
             # One that was stopped has not done the work that its settings say.
             if result is not None and not result.get("stopped") and isinstance(result["seconds"], dict):
-                yield store.config(run_id), result["seconds"]
+                yield store.config(run_id), result["seconds"], store.status(run_id).sweep is not None
 
 
 UNREAD = Profile(

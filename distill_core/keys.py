@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distill_core.config import RunConfig, digest
 from distill_core.data.sources import fingerprint
+from distill_core.models.sizes import student_model
 
 ENCODER_FIELDS = ("model", "frozen", "encoder_learning_rate", "encoder_max_tokens")
 """Settings that say nothing about an LSTM teacher."""
@@ -78,6 +79,21 @@ def transfer_key(config: RunConfig, precision: str, folder: Path) -> str:
 def words_key(config: RunConfig, precision: str, folder: Path) -> str:
     """Hash of all that decides what a teacher makes of the vocabulary's words."""
     return digest([teacher_key(config, precision, folder), data_key(config, folder), "words"])
+
+
+def baseline_key(config: RunConfig, precision: str, folder: Path, seed: int, threads: int) -> str:
+    """Hash of all that decides a baseline; the number of threads decides its last digits."""
+    training = {"epochs", "learning_rate", "batch_size", "average_weights", "label_share"}
+    return digest(
+        [
+            data_key(config, folder),
+            student_model(config).model_dump(mode="json", exclude={"word_vectors", "like_teacher"}),
+            config.training.model_dump(mode="json", include=training),
+            [seed, precision, threads],
+            _version("torch"),
+            code_version("models", "training", "students", "baselines"),
+        ]
+    )
 
 
 @lru_cache(maxsize=8)

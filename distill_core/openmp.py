@@ -1,4 +1,4 @@
-"""How PyTorch's threads wait for each other. Imports nothing of PyTorch, since it must come first."""
+"""The cores for PyTorch's threads, and how these wait for each other. Imports nothing of PyTorch: it comes first."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def sleep_soon() -> None:
     A setting of the environment wins.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -116,6 +116,8 @@ def test(job: Job, teaching: Teaching, students: Students, checkpoints: RunCheck
             for model, alone in students.repeats
         ]
     comparison = metrics.comparison(entries, [test_logits, *repeated], labels_N)
+    if comparison["seeds"] is not None:
+        comparison["seeds"]["val_accuracies"] = [entries["student"]["val_accuracy"], *students.repeat_scores]
     own = {**teaching.seconds, **students.seconds, "test": outcome.seconds}
     # A stage that this run had finished before it was interrupted has its time in the checkpoints.
     spent = {**own, **checkpoints.seconds_by_stage}

@@ -113,7 +113,12 @@ def load(preset: str = "quick", file: Path | None = None, settings: Iterable[str
     """
     if preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}; try quick")
-    values = PRESETS[preset].config.model_dump(mode="json")
+    return overlaid(PRESETS[preset].config, file, settings)
+
+
+def overlaid(config: RunConfig, file: Path | None = None, settings: Iterable[str] = ()) -> RunConfig:
+    """A configuration, overlaid with a JSON file, overlaid with `section.field=value` settings. Raises ConfigError."""
+    values = config.model_dump(mode="json")
     if file is not None:
         _overlay(values, _read_json(file))
     for setting in settings:

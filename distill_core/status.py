@@ -15,7 +15,7 @@ class Status:
     """Where a run stands: times in seconds since the epoch, its worker by process id.
 
     `queued` orders those that wait; `device` counts the machine's devices from 0. `owner` is a hash of who may stop and
-    delete the run; None for the command line.
+    delete the run; None for the command line. `sweep` is the sweep whose cell the run is, which its driver starts.
     """
 
     run_id: str
@@ -28,6 +28,7 @@ class Status:
     queued: float = 0.0
     owner: str | None = None
     device: int | None = None
+    sweep: str | None = None
 
     @property
     def final(self) -> bool:
@@ -66,6 +67,6 @@ def checked(status: Status, run_id: str) -> Status:
         raise ValueError(f"{status.run_id!r} is {status.status!r}")
     if not all(time is None or isinstance(time, int | float) for time in times) or status.queued is None:
         raise ValueError(f"times {times!r}")
-    if not all(value is None or isinstance(value, str) for value in (status.owner, status.error)):
-        raise ValueError(f"owner {status.owner!r}, error {status.error!r}")
+    if not all(value is None or isinstance(value, str) for value in (status.owner, status.error, status.sweep)):
+        raise ValueError(f"owner {status.owner!r}, error {status.error!r}, sweep {status.sweep!r}")
     return status

@@ -59,11 +59,11 @@ def discard(store: Store, run_id: str) -> None:
         while store.is_claimed(run_id) and time.monotonic() < deadline:
             time.sleep(0.05)
         if store.is_claimed(run_id):
-            _kill(store, run_id)
+            kill(store, run_id)
     store.end_run(run_id, RunCancelled())
 
 
-def _kill(store: Store, run_id: str) -> None:
+def kill(store: Store, run_id: str) -> None:
     """Ends a worker that does not listen. Its claim shows that it lives, so its process id is no other's."""
     pid = store.status(run_id).pid
     if pid is not None and store.is_claimed(run_id):

@@ -26,6 +26,7 @@ Part = Literal[
     "tokens",
     "transfer",
     "words",
+    "baselines",
     "uploads",
     "data",
     "trash",

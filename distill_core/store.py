@@ -9,6 +9,7 @@
         tokens/<key>/       vocabulary.json profile.json samples.json tokens.safetensors
         transfer/<key>/     transfer.safetensors (further texts and the teacher's answers)
         words/<key>/        words.safetensors (the teacher's vectors for the vocabulary)
+        baselines/<key>/    baseline.safetensors epochs.json
         uploads/            files that people have given to the lab, named by their content
         drafts/<owner>.json the settings that a browser showed last
         data/               downloaded data sets, word vectors
@@ -51,8 +52,9 @@ _END_STATES: Mapping[type[events.Event], State] = {
     events.RunInterrupted: "interrupted",
 }
 RunEnd = events.RunFinished | events.RunFailed | events.RunCancelled | events.RunInterrupted
-CacheKind = Literal["teachers", "tokens", "transfer", "words"]
+CacheKind = Literal["teachers", "tokens", "transfer", "words", "baselines"]
 TEACHER_WEIGHTS = "teacher.safetensors"
+BASELINE_WEIGHTS = "baseline.safetensors"
 TEACHER_LOGITS = "logits.safetensors"
 ENCODER = "encoder"
 """Folder with a pre-trained teacher's configuration and tokenizer, beside its weights."""
@@ -114,26 +116,35 @@ class Store:
     # Runs
 
     def create_run(
-        self, config: RunConfig, state: Literal["queued", "running"] = "queued", owner: str | None = None
+        self,
+        config: RunConfig,
+        state: Literal["queued", "running"] = "queued",
+        owner: str | None = None,
+        sweep: str | None = None,
     ) -> str:
         """Makes the folder of a new run and returns its id.
 
         Args:
             state: `queued` for an executor to pick up, `running` if the caller claims and runs it at once.
             owner: a hash of who may stop and delete it.
+            sweep: the sweep whose cell it is; then no executor picks it up.
         """
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(3)
         started = now if state == "running" else None
         queued = self._next_in_queue() if state == "queued" else now
-        status = Status(run_id, state, now, started, queued=queued, owner=owner)
+        status = Status(run_id, state, now, started, queued=queued, owner=owner, sweep=sweep)
         with files.new_folder(self.run_folder(run_id)) as folder:
             (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
             (folder / "status.json").write_text(files.dump(asdict(status)), encoding="utf-8")
         return run_id
 
     def requeue(self, run_id: str) -> None:
-        """Puts an interrupted run at the end of the queue. Raises RunError if it is not interrupted."""
+        """Puts an interrupted run at the end of the queue; a sweep's cell is then a run like others.
+
+        Raises:
+            RunError: it is not interrupted.
+        """
         queued = self._next_in_queue()
         with self._status_lock(run_id):
             status = self.status(run_id)
@@ -142,7 +153,9 @@ class Store:
                     f"run must be interrupted to be resumed, got {run_id!r} which is {status.status}; start a new one"
                 )
             self._ask(run_id, "run")
-            again = replace(status, status="queued", queued=queued, started=None, ended=None, pid=None, error=None)
+            again = replace(
+                status, status="queued", queued=queued, started=None, ended=None, pid=None, error=None, sweep=None
+            )
             files.write_json(self.run_folder(run_id) / "status.json", asdict(again))
 
     def dead_runs(self) -> list[str]:
@@ -168,7 +181,10 @@ class Store:
         return max([time.time(), *(queued + 1e-3 for queued in waiting)])
 
     def open_runs(self) -> list[Status]:
-        """Runs that wait or are at work, in the order of the queue; those that cannot be read are left out."""
+        """Runs that wait or are at work, in the order of the queue; those that cannot be read are left out.
+
+        The cells of a sweep are its driver's: they wait in no queue, and work beside the runs of people.
+        """
         found = []
         for run_id in self.run_ids():
             if run_id not in self._final:
@@ -178,7 +194,7 @@ class Store:
                     continue
                 if status.final:
                     self._final.add(run_id)
-                elif not status.over:
+                elif not status.over and status.sweep is None:
                     self._buried.discard(run_id)
                     found.append(status)
         return sorted(found, key=lambda status: (status.queued, status.run_id))

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from distill_core import evaluation, teachers
+from distill_core import baselines, evaluation, teachers
+from distill_core.data import shares
 from distill_core.data.batches import SampleLogits
-from distill_core.events import Epoch, Event, Step, Warned
+from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step, Warned
 from distill_core.job import Job, Trainable
 from distill_core.models import embedding
 from distill_core.models.sizes import student_model
@@ -27,7 +28,7 @@ class Students:
     """The student, the same student without a teacher, and the seconds that each stage took.
 
     `teacher` and `teacher_logits` are set where the teacher went on learning beside its student. `repeats` holds,
-    for each further seed, the test-ready student and baseline.
+    for each further seed, the test-ready student and baseline, and `repeat_scores` the student's validation accuracy.
     """
 
     student: nn.Module
@@ -36,27 +37,51 @@ class Students:
     teacher: Teacher | None = None
     teacher_logits: SampleLogits | None = None
     repeats: tuple[tuple[nn.Module, nn.Module | None], ...] = ()
+    repeat_scores: tuple[float | None, ...] = ()
 
 
 def train_students(job: Job, teaching: Teaching) -> Students:
     """Trains baseline and student from one start, with one order of batches; then again for each further seed."""
     training, seconds, baseline = job.config.training, dict[str, float](), None
     _warn_of_few_steps(job, student.step_count(teaching.texts, training))
+    teaching = _with_share_of_labels(job, teaching)
     if training.baseline:
-        with job.context.stage("baseline", student.step_count(job.data.train, training)) as outcome:
-            baseline, outcome.accuracy = _train_baseline(job, teaching, training.seed, job.context)
-        seconds["baseline"] = outcome.seconds
+        baseline = _baseline_stage(job, teaching, seconds)
     teacher = teacher_logits = None
     job.context.control.keeps = True
     with job.context.stage("distil", student.step_count(teaching.texts, training)) as outcome:
         if job.config.objective.mode == "joint":
             model, teacher, teacher_logits, outcome.accuracy = _distil_jointly(job, teaching)
         else:
-            model, outcome.accuracy = _distil(job, teaching, training.seed, job.context)
+            model, outcome.accuracy = distil_one(job, teaching, training.seed, job.context)
     seconds["distil"] = outcome.seconds
     stopped = job.context.control.stopped is not None
-    repeats = _repeat(job, teaching, seconds) if training.seeds > 1 and not stopped else ()
-    return Students(model, baseline, seconds, teacher, teacher_logits, repeats)
+    repeats = _repeat(job, teaching, seconds) if training.seeds > 1 and not stopped else []
+    scores = tuple(score for *_, score in repeats)
+    pairs = tuple((again, alone) for again, alone, _ in repeats)
+    return Students(model, baseline, seconds, teacher, teacher_logits, pairs, scores)
+
+
+def _with_share_of_labels(job: Job, teaching: Teaching) -> Teaching:
+    """Hides the labels that the student may not see."""
+    share = job.config.training.label_share
+    if share == 1:
+        return teaching
+    return replace(teaching, texts=shares.with_labels(teaching.texts, shares.kept_ids(job.data.train, share)))
+
+
+def _baseline_stage(job: Job, teaching: Teaching, seconds: dict[str, float]) -> nn.Module:
+    """The baseline of the first seed: trained in a stage of its own, or found in the home folder."""
+    seed, context = job.config.training.seed, job.context
+    if baselines.is_kept(job, seed):
+        context.emit(StageStarted("baseline", 0, cached=True))
+        model, accuracy = _train_baseline(job, teaching, seed, context)
+        context.emit(StageFinished("baseline", 0.0, accuracy))
+        return model
+    with context.stage("baseline", student.step_count(job.data.train, job.config.training)) as outcome:
+        model, outcome.accuracy = _train_baseline(job, teaching, seed, context)
+    seconds["baseline"] = outcome.seconds
+    return model
 
 
 def _warn_of_few_steps(job: Job, steps: int) -> None:
@@ -81,12 +106,11 @@ def _new_student(job: Job, teaching: Teaching, seed: int, *, taught: bool) -> Tr
 
 def _train_baseline(job: Job, teaching: Teaching, seed: int, context: Context) -> tuple[nn.Module, float | None]:
     model = _new_student(job, teaching, seed, taught=False)
-    data = job.data
-    score = student.train_baseline(model, data.train, data.val, job.config.training, seed=seed, context=context)
-    return model, score.accuracy
+    return model, baselines.obtain(job, model, seed, context)
 
 
-def _distil(job: Job, teaching: Teaching, seed: int, context: Context) -> tuple[nn.Module, float | None]:
+def distil_one(job: Job, teaching: Teaching, seed: int, context: Context) -> tuple[nn.Module, float | None]:
+    """The student of one seed, taught by a finished teacher, and its accuracy in the best epoch."""
     model = _new_student(job, teaching, seed, taught=True)
     score = student.distil(
         model,
@@ -129,25 +153,27 @@ def _distil_jointly(job: Job, teaching: Teaching) -> tuple[nn.Module, Teacher, S
     return model, teacher, logits, score.accuracy
 
 
-def _repeat(job: Job, teaching: Teaching, seconds: dict[str, float]) -> tuple[tuple[nn.Module, nn.Module | None], ...]:
-    """Student and baseline for each further seed, all in one stage."""
+def _repeat(
+    job: Job, teaching: Teaching, seconds: dict[str, float]
+) -> list[tuple[nn.Module, nn.Module | None, float | None]]:
+    """Student, baseline and the student's validation accuracy for each further seed, all in one stage."""
     training = job.config.training
     each = student.step_count(teaching.texts, training)
     alone = student.step_count(job.data.train, training) if training.baseline else 0
-    pairs, done = [], 0
+    pairs, done = list[tuple[nn.Module, nn.Module | None, float | None]](), 0
     with job.context.stage("repeat", (training.seeds - 1) * (each + alone)) as outcome:
         for seed in range(training.seed + 1, training.seed + training.seeds):
             baseline = None
             if training.baseline:
                 baseline, _ = _train_baseline(job, teaching, seed, _repeating(job.context, "baseline", seed, done))
                 done += alone
-            model, _ = _distil(job, teaching, seed, _repeating(job.context, "student", seed, done))
+            model, score = distil_one(job, teaching, seed, _repeating(job.context, "student", seed, done))
             done += each
             if job.context.control.stopped is not None:
                 break
-            pairs.append((model, baseline))
+            pairs.append((model, baseline, score))
     seconds["repeat"] = outcome.seconds
-    return tuple(pairs)
+    return pairs
 
 
 def _repeating(context: Context, role: str, seed: int, done: int) -> Context:

@@ -43,7 +43,7 @@ def work(
         RunError: the run is over or another process works on it.
         DistillError, Exception: what ended the run, which is recorded as failed.
     """
-    with _stop_requests() as heed, store.claim(run_id):
+    with stop_requests() as heed, store.claim(run_id):
         try:
             result = _run(run_id, store, listen, heed, device)
             store.end_run(run_id, RunFinished())
@@ -115,7 +115,7 @@ def _control(run_id: str, store: Store, heed: Callable[[], None], emit: Emit) ->
 
 
 @contextmanager
-def _stop_requests() -> Iterator[Callable[[], None]]:
+def stop_requests() -> Iterator[Callable[[], None]]:
     """A check that raises Interrupted once SIGTERM or SIGINT has arrived; only the main thread can hear them."""
     asked = threading.Event()
 

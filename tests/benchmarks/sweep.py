@@ -1,13 +1,13 @@
-"""What 24 runs of one teacher take together: `python -m tests.benchmarks.sweep`.
+"""What a sweep of one teacher costs: `python -m tests.benchmarks.sweep`.
 
-β × temperature × size of the student. Compared with the teacher's part and the 24 trainings of students alone, each
-timed on one core and divided by the cores: what a machine would take that is never idle and does nothing else.
+5 values of β × 4 temperatures × 3 seeds with the teacher ready, compared with what was estimated, and with the same
+trainings of students, each timed alone on one core and divided by the cores: what a machine would take that is never
+idle and does nothing else. Cells without β share a run, as their temperature says nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 import tempfile
@@ -19,99 +19,107 @@ from distill_core import openmp
 from distill_core.config import RunConfig
 from distill_core.presets import load
 from distill_core.store import Store
+from distill_core.sweep.cells import Cell
+from distill_core.sweep.outlook import outlook
+from distill_core.sweep.record import Sweeps
+from distill_core.sweep.space import SweepConfig, cell_config, distinct, grid, parse_axis, parse_sweep
 
-BETAS, TEMPERATURES, SIZES = (0.5, 1, 2, 5), (1, 4), ("S", "M", "L")
+AXES = ("objective.beta=0,0.5,1,2,5", "objective.temperature=1,2,4,8")
 
 
-def cells(epochs: int, limit: int | None) -> list[RunConfig]:
-    """The configurations of the sweep."""
-    settings = [f"training.epochs={epochs}", "training.baseline=false", "teacher.pretrain=false"]
-    settings += [] if limit is None else [f"data.train_limit={limit}"]
-    return [
-        load(
-            settings=[
-                *settings,
-                f"objective.beta={beta}",
-                f"objective.temperature={temperature}",
-                f"student.size={size}",
-            ]
-        )
-        for beta, temperature, size in itertools.product(BETAS, TEMPERATURES, SIZES)
-    ]
+def sweep(axes: list[str], seeds: int, limit: int | None) -> SweepConfig:
+    """The sweep that is measured."""
+    settings = ["teacher.pretrain=false", *([] if limit is None else [f"data.train_limit={limit}"])]
+    return parse_sweep({"base": load(settings=settings), "axes": [parse_axis(axis) for axis in axes], "seeds": seeds})
 
 
 def main() -> None:
-    """Times both and says how they compare."""
+    """Times the sweep and says how that compares."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sweep", description=__doc__)
-    parser.add_argument("--epochs", type=int, default=6, metavar="N")
+    parser.add_argument("--axes", action="append", metavar="FIELD=V,V,…", help=f"default {' and '.join(AXES)}")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--limit", type=int, metavar="TEXTS", help="train on at most so many texts, to try it out")
     options = parser.parse_args()
     openmp.sleep_soon()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Store(Path(folder)), cells(options.epochs, options.limit))
+        figures = measure(Store(Path(folder)), sweep(options.axes or list(AXES), options.seeds, options.limit))
     json.dump(figures, sys.stdout, indent=2)
     print()
 
 
-def measure(store: Store, configs: list[RunConfig]) -> dict[str, Any]:
-    """Seconds of the sweep, of its teacher, and of its students' trainings on one core each."""
-    from distill_core import device, packing
+def measure(store: Store, config: SweepConfig) -> dict[str, Any]:
+    """Seconds of the sweep, as estimated and as taken, and of its trainings on one core each."""
+    from distill_core.sweep.drive import drive
+    from distill_core.worker import work
 
-    run_ids = [store.create_run(config) for config in configs]
+    work(store.create_run(cell_config(config, grid(config)[-1]), state="running"), store)  # as somebody has before
+    for baseline in (store.home / "baselines").iterdir():
+        baseline.rename(store.home / f"away-{baseline.name}")
+    sweeps, ahead = Sweeps(store), outlook(config, store)
+    sweep_id = sweeps.create(config, estimated=ahead.seconds)
     start = time.perf_counter()
-    packing.prepare(store, run_ids)
-    teacher = time.perf_counter() - start
-    packing.run_all(store, run_ids, tell=lambda run_id: print(run_id, file=sys.stderr, flush=True))
+    drive(sweep_id, sweeps, _tell)
     whole = time.perf_counter() - start
-    alone = [_training_seconds(store, run_id) for run_id in run_ids]
-    ideal = teacher + sum(alone) / device.cores()
-    results = [store.result(run_id) for run_id in run_ids]
-    stages = [result["seconds"] for result in results if result is not None]
+    alone = _trainings_alone(store, config)
+    ideal = alone / openmp.cores()
+    cells = sweeps.cells(sweep_id)
     return {
-        "cells": len(run_ids),
-        "cores": device.cores(),
+        "cells": len(cells),
+        "runs": len({cell.run_id for cell in cells}),
+        "trainings": ahead.trainings,
+        "cores": openmp.cores(),
         "seconds": whole,
-        "teacher": teacher,
-        "trainings on one core": sum(alone),
-        "ratio to teacher + trainings at full use": whole / ideal,
-        "stages of the cells": {stage: sum(each[stage] for each in stages) for stage in stages[0]},
-        "equal results": all(_same(store, run_id) for run_id in run_ids[:2]),
+        "estimated": ahead.seconds,
+        "ratio to the estimate": whole / ahead.seconds,
+        "trainings on one core": alone,
+        "ratio to trainings at full use": whole / ideal,
+        "stages of the runs": _stages(store, {cell.run_id for cell in cells if cell.run_id}),
     }
 
 
-def _training_seconds(store: Store, run_id: str) -> float:
-    """One student's training and nothing else, on one core of a machine that has nothing else to do."""
+def _tell(cell: Cell) -> None:
+    if cell.state not in ("waiting", "running"):
+        print(cell.number, cell.state, cell.values, file=sys.stderr, flush=True)
+
+
+def _stages(store: Store, run_ids: set[str]) -> dict[str, float]:
+    """Seconds of each stage, over all runs."""
+    results = [result for run_id in run_ids if (result := store.result(run_id)) is not None]
+    names = dict.fromkeys(stage for result in results for stage in result["seconds"])
+    return {stage: sum(result["seconds"].get(stage, 0.0) for result in results) for stage in names}
+
+
+def _trainings_alone(store: Store, config: SweepConfig) -> float:
+    """Seconds of all trainings of students and baselines on one core of a machine that has nothing else to do."""
     import torch
 
     from distill_core import device
-    from distill_core.job import Job
-    from distill_core.students import _distil
-    from distill_core.teaching import prepare_data, prepare_teaching
-    from distill_core.training.loop import Context
 
     torch.set_num_threads(1)
     device.keep_memory()
-    config = store.config(run_id)
-    context = Context(device.choose(config.training.precision, encoder=False), emit=lambda event: None)
-    job = Job(run_id, store, config, prepare_data(config, store), context)
+    runs = distinct([cell_config(config, values) for values in grid(config)])
+    students = sum(_seconds(store, run, taught=True) for run in runs)
+    alike = {run.student.model_dump_json(): run for run in runs}
+    baselines = sum(_seconds(store, run, taught=False) for run in alike.values())
+    return config.seeds * (students + baselines)
+
+
+def _seconds(store: Store, config: RunConfig, *, taught: bool) -> float:
+    """One training and nothing else."""
+    from distill_core.students import distil_one
+    from distill_core.sweep.workers import job_without_run
+    from distill_core.teaching import prepare_teaching
+    from distill_core.training import student
+
+    job, seed = job_without_run(config, store, lambda: None), config.training.seed
     teaching = prepare_teaching(job)
     start = time.perf_counter()
-    model, _ = _distil(job, teaching, config.training.seed, context)
-    seconds = time.perf_counter() - start
-    _alone[run_id] = model.state_dict()
-    return seconds
-
-
-_alone: dict[str, Any] = {}
-
-
-def _same(store: Store, run_id: str) -> bool:
-    """Whether the cell's student has the very weights of the one that was trained alone."""
-    import torch
-    from safetensors.torch import load_file
-
-    saved = load_file(store.run_folder(run_id) / "student.safetensors")
-    return all(torch.equal(saved[name], tensor) for name, tensor in _alone[run_id].items())
+    if taught:
+        distil_one(job, teaching, seed, job.context)
+    else:
+        model = job.build(config.student, seed)
+        student.train_baseline(model, job.data.train, job.data.val, config.training, seed=seed, context=job.context)
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Baselines that are kept: neither teacher nor β counts for them, so all runs that differ in those share one a seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+
+from distill_core import keys
+from distill_core.data import shares
+from distill_core.data.batches import EncodedTexts
+from distill_core.events import Epoch, Event
+from distill_core.job import Job, Trainable
+from distill_core.models.sizes import student_model
+from distill_core.store import BASELINE_WEIGHTS
+from distill_core.training import student
+from distill_core.training.loop import Context
+
+EPOCHS = "epochs.json"
+WAIT = 0.2
+"""Seconds between two looks at a request to stop, while another run trains the same baseline."""
+
+
+def texts_of(job: Job) -> EncodedTexts:
+    """What a baseline learns from: the labels that its student may see."""
+    share = job.config.training.label_share
+    train = job.data.train
+    return train if share == 1 else shares.repeated(train, shares.kept_ids(train, share))
+
+
+def is_kept(job: Job, seed: int) -> bool:
+    """Whether the baseline of a seed has been trained before."""
+    key = _key(job, seed)
+    return key is not None and job.store.cached("baselines", key) is not None
+
+
+def obtain(job: Job, start: Trainable, seed: int, context: Context) -> float | None:
+    """Gives a model at its start the weights of a trained baseline; returns its accuracy in the best epoch.
+
+    It comes from the home folder, or is trained and kept there. The epochs of one that was kept are told again.
+    """
+    key = _key(job, seed)
+    if key is None:
+        return _train(job, start, seed, context)
+    with _alone(job, key, context):
+        folder = job.store.usable("baselines", key)
+        if folder is None:
+            epochs = list[Epoch]()
+            accuracy = _train(job, start, seed, _noting(context, epochs))
+            if context.control.stopped is None:
+                _keep(job, key, start, epochs, accuracy)
+            return accuracy
+    start.load_state_dict(load_file(folder / BASELINE_WEIGHTS))
+    told = json.loads((folder / EPOCHS).read_text(encoding="utf-8"))
+    for epoch in told["epochs"]:
+        context.emit(Epoch(**epoch))
+    accuracy = told["accuracy"]
+    return None if accuracy is None else float(accuracy)
+
+
+def have(job: Job, seed: int) -> None:
+    """Trains and keeps the baseline of a seed, unless it is kept or cannot be."""
+    if _key(job, seed) is not None and not is_kept(job, seed):
+        obtain(job, job.build(student_model(job.config), seed), seed, job.context)
+
+
+def _key(job: Job, seed: int) -> str | None:
+    """Its place in the home folder; None where more than the settings decides it."""
+    if job.config.student.word_vectors == "glove":
+        return None
+    precision, threads = job.context.compute.precision, torch.get_num_threads()
+    return keys.baseline_key(job.config, precision, job.store.data_folder, seed, threads)
+
+
+def _train(job: Job, start: Trainable, seed: int, context: Context) -> float | None:
+    training = job.config.training
+    return student.train_baseline(start, texts_of(job), job.data.val, training, seed=seed, context=context).accuracy
+
+
+def _noting(context: Context, epochs: list[Epoch]) -> Context:
+    """A context that also writes the epochs down, as they are before a repeat gives them its own name."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Epoch):
+            epochs.append(event)
+        context.emit(event)
+
+    return replace(context, emit=emit)
+
+
+def _keep(job: Job, key: str, model: Trainable, epochs: list[Epoch], accuracy: float | None) -> None:
+    def fill(folder: Path) -> None:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / BASELINE_WEIGHTS)
+        told = {"accuracy": accuracy, "epochs": [asdict(epoch) for epoch in epochs]}
+        (folder / EPOCHS).write_text(json.dumps(told), encoding="utf-8")
+
+    job.store.publish("baselines", key, fill)
+
+
+@contextmanager
+def _alone(job: Job, key: str, context: Context) -> Iterator[None]:
+    """Waits while another run trains the same one."""
+    folder = job.store.home / "baselines"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{key}.lock")
+    while True:
+        context.check()
+        try:
+            lock.acquire(timeout=WAIT)
+            break
+        except Timeout:
+            continue
+    try:
+        yield
+    finally:
+        (folder / f".{key}.lock").unlink(missing_ok=True)  # who waits for it finds what was kept
+        lock.release()

@@ -1,0 +1,216 @@
+"""Drives a sweep: takes cells from its plan, has workers train them, and writes down how each ends.
+
+A sweep that was paused or killed goes on from its folder: cells that have ended stay, those under way go on from
+their checkpoints, the others begin. One sweep of a home folder works at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from filelock import FileLock, Timeout
+
+from distill_core.errors import DistillError, Interrupted
+from distill_core.events import Epoch
+from distill_core.sweep.cells import Cell, Measured
+from distill_core.sweep.outlook import outlook
+from distill_core.sweep.plan import Plan, ended
+from distill_core.sweep.readying import Teachers
+from distill_core.sweep.record import Sweeps, SweepState, SweepWish
+from distill_core.sweep.workers import Ended, LocalWorkers, Workers
+
+LOOK = 0.25
+"""Seconds between two looks at what people want of the sweep."""
+TRIES = 3
+"""How often a cell may be begun whose process is lost or which is stopped from outside."""
+
+
+class _Asked(Exception):
+    """Somebody wants the sweep to pause or to be cancelled."""
+
+    def __init__(self, wish: SweepWish) -> None:
+        super().__init__(wish)
+        self.wish = wish
+
+
+def drive(
+    sweep_id: str,
+    sweeps: Sweeps,
+    listen: Callable[[Cell], None] = lambda cell: None,
+    heed: Callable[[], None] = lambda: None,
+) -> SweepState:
+    """Works on a sweep until it has all its cells, or somebody stops it; returns how it stands then.
+
+    Args:
+        listen: hears each cell that begins or ends.
+        heed: called often; raises Interrupted to stop, so that the sweep can be resumed.
+
+    Raises:
+        RunError: another process drives it.
+        DistillError, Exception: what has ended it, which its status says too.
+    """
+    with sweeps.claim(sweep_id):
+        check = partial(_check, sweep_id, sweeps, heed)
+        sweeps.update(sweep_id, status="queued", started=None, ended=None, pid=os.getpid(), error=None)
+        state: SweepState = "failed"
+        error = None
+        try:
+            with _turn(sweeps, check):
+                sweeps.update(sweep_id, status="running", started=time.time())
+                _Stretch(sweep_id, sweeps, listen, check).work()
+            error = _common_error(sweeps.cells(sweep_id))
+            state = "finished" if error is None else "failed"
+        except _Asked as asked:
+            state = "cancelled" if asked.wish == "cancel" else "paused"
+        except Interrupted:
+            state = "interrupted"
+        except BaseException as problem:
+            error = str(problem) if isinstance(problem, DistillError) else f"{type(problem).__name__}: {problem}"
+            raise
+        finally:
+            _leave(sweep_id, sweeps, state, error)
+        return state
+
+
+def _common_error(cells: Sequence[Cell]) -> str | None:
+    """Why a sweep has come to nothing; None if any of its cells has finished."""
+    errors = [cell.error for cell in cells if cell.error is not None]
+    return None if any(cell.state == "finished" for cell in cells) or not errors else errors[0]
+
+
+def _leave(sweep_id: str, sweeps: Sweeps, state: SweepState, error: str | None) -> None:
+    status, now = sweeps.status(sweep_id), time.time()
+    worked = status.worked + (now - status.started if status.started is not None else 0.0)
+    sweeps.update(sweep_id, status=state, worked=worked, started=None, ended=now, pid=None, error=error)
+
+
+@contextmanager
+def _turn(sweeps: Sweeps, check: Callable[[], None]) -> Iterator[None]:
+    """Waits until no other sweep of the home folder works."""
+    lock = FileLock(sweeps.store.home / "sweeps" / ".turn")
+    while not lock.is_locked:
+        check()
+        try:
+            lock.acquire(timeout=LOOK)
+        except Timeout:
+            continue
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check(sweep_id: str, sweeps: Sweeps, heed: Callable[[], None]) -> None:
+    heed()
+    wish = sweeps.wish(sweep_id)
+    if wish != "run":
+        raise _Asked(wish)
+
+
+class _Stretch:
+    """One stretch of work on a sweep, from its start or resumption to its end or the next pause."""
+
+    def __init__(
+        self, sweep_id: str, sweeps: Sweeps, listen: Callable[[Cell], None], check: Callable[[], None]
+    ) -> None:
+        self._store, self._check = sweeps.store, check
+        self._plan = Plan(sweep_id, sweeps, listen)
+        self._teachers = Teachers(sweeps.store, check)
+        self._working: dict[str, Cell] = {}
+        self._begun = Counter[str]()
+        self._hopeless = set[str]()
+        self._read = Counter[str]()
+        """How far the events of each run have been read, in bytes."""
+        status = sweeps.status(sweep_id)
+        if status.estimated is None:
+            expected = outlook(self._plan.config, self._store, list(self._plan.cells.values()))
+            sweeps.update(sweep_id, estimated=status.worked + expected.seconds)
+
+    def work(self) -> None:
+        """Trains the cells that are missing."""
+        first = self._plan.ahead()
+        if first is None:
+            return
+        self._teachers.have(self._plan.config_of(first))  # with all cores, before the workers take them
+        workers = self._workers()
+        try:
+            self._train(workers)
+        except BaseException:
+            workers.stop()
+            raise
+        finally:
+            self._teachers.close()
+            workers.close()
+
+    def _workers(self) -> Workers:
+        config = self._plan.config
+        if config.executor == "local":
+            return LocalWorkers(self._store)
+        from distill_core.sweep.cluster import RayWorkers
+
+        return RayWorkers(self._store, config.address)
+
+    def _train(self, workers: Workers) -> None:
+        while True:
+            self._check()
+            while len(self._working) < workers.slots and (cell := self._plan.take(self._can_begin)) is not None:
+                self._begin(cell, workers)
+            waiting = self._plan.ahead()
+            if not self._working and waiting is None:
+                return
+            for one in workers.ended(LOOK) if self._working else self._idle():
+                self._take_back(one, workers)
+            if self._plan.config.pruner != "none":
+                self._prune(workers)
+
+    def _can_begin(self, cell: Cell) -> bool:
+        """Whether a cell's teacher is there; one that is not is trained beside the others."""
+        config = self._plan.config_of(cell)
+        if self._teachers.has(config):
+            return True
+        self._teachers.begin(config)
+        return False
+
+    def _idle(self) -> list[Ended]:
+        time.sleep(LOOK)
+        return []
+
+    def _begin(self, cell: Cell, workers: Workers) -> None:
+        assert cell.run_id is not None
+        self._working[cell.run_id] = cell
+        self._begun[cell.run_id] += 1
+        workers.submit(cell.run_id)
+
+    def _take_back(self, one: Ended, workers: Workers) -> None:
+        """Writes down how a cell has ended, or begins it again."""
+        cell = self._working.pop(one.run_id)
+        status = self._store.status(one.run_id)
+        if status.status == "finished":
+            result = self._store.result(one.run_id)
+            assert result is not None
+            self._plan.write(ended(cell, state="finished", measured=Measured.of(result)))
+        elif status.final:
+            hopeless = one.run_id in self._hopeless and status.status == "cancelled"
+            self._plan.write(ended(cell, state="pruned" if hopeless else status.status, error=status.error))
+        elif self._begun[one.run_id] < TRIES:
+            self._begin(cell, workers)
+        else:
+            why = one.lost or status.error or "its process has ended without saying why"
+            self._plan.write(ended(cell, state="failed", error=f"Begun {TRIES} times; at last: {why}"))
+
+    def _prune(self, workers: Workers) -> None:
+        """Ends cells whose accuracy after an epoch leaves no hope."""
+        for run_id, cell in self._working.items():
+            found, self._read[run_id] = self._store.read_events(run_id, self._read[run_id])
+            epochs = [event for _, event in found if isinstance(event, Epoch) and event.stage == "distil"]
+            for epoch in epochs:
+                if epoch.accuracy is None or run_id in self._hopeless or epoch.split != "val":
+                    continue
+                if self._plan.is_hopeless(cell, epoch.epoch, epoch.accuracy):
+                    self._hopeless.add(run_id)
+                    workers.cancel(run_id)

@@ -1,0 +1,94 @@
+"""Joins a Ray cluster, or starts one on this machine. Ray is an optional package, so only these functions import it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import distill_core
+from distill_core.errors import ConfigError
+
+CONNECT_SECONDS = 10.0
+RUNS_A_GPU = 8
+"""The most runs that share a GPU: each takes some hundred megabytes of its memory before it has done anything."""
+
+
+def package() -> Any:
+    """The package, untyped: whether it is installed must not decide what the type checker says."""
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise ConfigError(
+            "executor ray needs the package ray, which is not installed; pip install -r requirements-ray.txt"
+        ) from None
+
+
+def join(ray: Any, address: str | None) -> None:
+    """Joins a cluster, or starts one on this machine. Raises ConfigError."""
+    if address is not None:
+        _knock(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    code = Path(distill_core.__file__).parent
+    environment = {
+        "py_modules": [str(code)],
+        "excludes": ["__pycache__"],
+        # Read when PyTorch is loaded. One core a run, as everywhere in a sweep, or the last digits would differ.
+        "env_vars": {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000")},
+    }
+    try:
+        with _signals_kept():
+            ray.init(
+                address=address or "local",
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address is None else None,
+            )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(
+            f"address must be one of a Ray cluster that lets us in, got {address!r} ({reason}); "
+            "see ray status on its head node"
+        ) from None
+
+
+def runs_a_gpu(resources: Mapping[str, float]) -> int:
+    """How many runs share a GPU so that all CPUs of the cluster have work; 0 where there is none."""
+    gpus = resources.get("GPU", 0)
+    return min(max(math.ceil(resources.get("CPU", 0) / gpus), 1), RUNS_A_GPU) if gpus else 0
+
+
+def _knock(address: str) -> None:
+    """Sees that something answers at an address, since Ray itself tries for minutes. Raises ConfigError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConfigError(f"address must read host:port, got {address!r}; try 127.0.0.1:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"address must be one of a Ray cluster, got {address!r} where nobody answers ({error}); "
+            "start one there with: ray start --head"
+        ) from None
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Lets this process keep its own answer to SIGTERM, which Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,169 @@
+"""A sweep as a study of Optuna: which cell comes next, and whether one looks hopeless (Akiba et al. 2019).
+
+The cells on disk are the truth; a study that lacks some is given them. Optuna takes a second to import, so it is
+imported by who opens a study alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distill_core.config import digest
+from distill_core.errors import ConfigError
+from distill_core.sweep.cells import Cell, Measured
+from distill_core.sweep.space import Axis, SweepConfig, Values, grid
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+GOALS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize", "minimize")
+"""Accuracy, parameters and latency, which `nsga2` weighs; the other samplers look at the accuracy alone."""
+WARM_UP = 5
+"""Cells that have to end before the median of all says anything."""
+
+
+class Study:
+    """The study of one sweep in a database.
+
+    Args:
+        home: where the database lies, if the sweep names no other.
+        cells: those that the sweep has by now.
+
+    Raises:
+        ConfigError: the database cannot be opened.
+    """
+
+    def __init__(self, sweep_id: str, config: SweepConfig, home: Path, cells: Sequence[Cell]) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._config = config
+        self._axes = {axis.field: distribution(axis) for axis in config.axes}
+        self._several = config.sampler == "nsga2"
+        url = config.storage or f"sqlite:///{home / 'sweeps.db'}"
+        try:
+            self._study = optuna.create_study(
+                study_name=f"{sweep_id}-{digest([axis.model_dump() for axis in config.axes])}",
+                storage=url,
+                sampler=_sampler(config, len(cells)),
+                pruner=_pruner(config),
+                directions=GOALS if self._several else GOALS[:1],
+                load_if_exists=True,
+            )
+        except Exception as error:  # each database has errors of its own
+            raise ConfigError(
+                f"storage must be a database that can be opened, got {_without_password(url)!r}: "
+                f"{_first_line(error)}; install its driver, or leave it out for sweeps.db"
+            ) from error
+        self._trials = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        self._reported: dict[int, optuna.Trial] = {}
+        for cell in cells:
+            self._take_over(cell)
+
+    def next_values(self, cells: Sequence[Cell]) -> tuple[int, Values] | None:
+        """Number and values of a cell that begins; None once the sweep has all.
+
+        Args:
+            cells: those that have begun.
+        """
+        if self._config.sampler != "grid":
+            return None if len(cells) >= self._config.planned else self._asked()
+        begun = {_name(cell.values) for cell in cells}
+        missing = next((values for values in grid(self._config) if _name(values) not in begun), None)
+        if missing is None:
+            return None
+        self._study.enqueue_trial(missing)
+        number, _ = self._asked()
+        return number, missing
+
+    def _asked(self) -> tuple[int, Values]:
+        trial = self._study.ask(self._axes)
+        self._reported[trial.number] = trial
+        return trial.number, dict(trial.params)
+
+    def finish(self, cell: Cell) -> None:
+        """Tells the study how a cell has ended."""
+        from optuna.trial import TrialState
+
+        states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        state = states.get(cell.state, TrialState.FAIL)
+        values = None if cell.measured is None or state is not TrialState.COMPLETE else self._goals(cell.measured)
+        self._study.tell(cell.number, values, state, skip_if_finished=True)
+        self._reported.pop(cell.number, None)
+
+    def is_hopeless(self, number: int, epoch: int, accuracy: float) -> bool:
+        """Takes a cell's validation accuracy after an epoch; whether the pruner would stop it there."""
+        trial = self._reported.get(number)
+        if trial is None:
+            return False
+        trial.report(accuracy, epoch)
+        return trial.should_prune()
+
+    def _goals(self, measured: Measured) -> list[float]:
+        if not self._several:
+            return [measured.val_accuracy]
+        return [measured.val_accuracy, float(measured.parameters), measured.latency_ms]
+
+    def _take_over(self, cell: Cell) -> None:
+        """Adds a cell that the database lacks; one that has begun there goes on."""
+        import optuna
+        from optuna.trial import TrialState
+
+        known = self._trials.get(cell.number)
+        ended = cell.state in ("finished", "failed", "pruned", "cancelled")
+        if known is None:
+            trial = optuna.trial.create_trial(
+                state=TrialState.RUNNING, params=dict(cell.values), distributions=self._axes
+            )
+            self._study.add_trial(trial)
+            known = self._study.get_trials(deepcopy=False)[-1]
+        if not ended and not known.state.is_finished():
+            self._reported[cell.number] = optuna.Trial(self._study, known._trial_id)
+        elif not known.state.is_finished():
+            self.finish(cell)
+
+
+def distribution(axis: Axis) -> BaseDistribution:
+    """What Optuna may choose from on an axis."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if axis.low is not None and axis.high is not None:
+        return FloatDistribution(axis.low, axis.high, log=axis.log)
+    return CategoricalDistribution(axis.values)
+
+
+def _sampler(config: SweepConfig, begun: int) -> optuna.samplers.BaseSampler:
+    """What chooses cells. One that goes on must not draw again what it has drawn."""
+    from optuna import samplers
+
+    seed = (config.seed + 7919 * begun) % 2**31
+    if config.sampler == "tpe":
+        return samplers.TPESampler(seed=seed)
+    return samplers.NSGAIISampler(seed=seed) if config.sampler == "nsga2" else samplers.RandomSampler(seed=seed)
+
+
+def _pruner(config: SweepConfig) -> optuna.pruners.BasePruner:
+    from optuna import pruners
+
+    if config.pruner == "median":
+        return pruners.MedianPruner(n_startup_trials=WARM_UP)
+    if config.pruner == "hyperband":
+        return pruners.HyperbandPruner(min_resource=1, max_resource=config.base.training.epochs)
+    return pruners.NopPruner()
+
+
+def _name(values: Values) -> str:
+    return json.dumps(values, sort_keys=True)
+
+
+def _first_line(error: Exception) -> Any:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _without_password(url: str) -> str:
+    scheme, slashes, rest = url.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"

@@ -1,0 +1,106 @@
+"""What people ask of sweeps, from any process: each works in a driver process of its own, which outlives a server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from distill_core import limits, storage
+from distill_core.errors import RunError
+from distill_core.store import Store
+from distill_core.sweep.outlook import outlook
+from distill_core.sweep.record import Sweeps
+from distill_core.sweep.space import SweepConfig
+
+_drivers: list[subprocess.Popen[bytes]] = []
+"""Drivers that this process has started; a process object that is dropped warns that its process still runs."""
+
+
+def submit(store: Store, config: SweepConfig, owner: str | None = None) -> str:
+    """Begins a sweep and returns its id at once. Raises LimitError: there is no room for its runs."""
+    storage.check_room(store, limits.load(store.home))
+    sweep_id = Sweeps(store).create(config, owner, outlook(config, store).seconds)
+    _start(store, sweep_id)
+    return sweep_id
+
+
+def pause(store: Store, sweep_id: str) -> None:
+    """Has a sweep stop, with its cells at work, so that it can be resumed; within seconds. Raises RunError."""
+    sweeps = Sweeps(store)
+    status = sweeps.status(sweep_id)
+    if status.over:
+        raise RunError(f"sweep must be at work to pause, got {sweep_id!r} which is {status.status}; resume it first")
+    sweeps.ask(sweep_id, "pause")
+
+
+def cancel(store: Store, sweep_id: str) -> None:
+    """Ends a sweep; the cells that have ended stay."""
+    sweeps = Sweeps(store)
+    if sweeps.status(sweep_id).over:
+        sweeps.update(sweep_id, status="cancelled")
+    else:
+        sweeps.ask(sweep_id, "cancel")
+
+
+def resume(store: Store, sweep_id: str) -> None:
+    """Has a sweep that is at rest work on the cells that it lacks.
+
+    Raises:
+        RunError: it is at work.
+        LimitError: there is no room for its runs.
+    """
+    storage.check_room(store, limits.load(store.home))
+    sweeps = Sweeps(store)
+    status = sweeps.status(sweep_id)
+    if not status.over:
+        raise RunError(f"sweep must be at rest to be resumed, got {sweep_id!r} which is {status.status}; watch it")
+    sweeps.ask(sweep_id, "run")
+    sweeps.update(sweep_id, status="queued", asked=time.time(), error=None)
+    _start(store, sweep_id)
+
+
+def extend(store: Store, sweep_id: str, config: SweepConfig) -> None:
+    """Gives a sweep that is at rest more cells, and works on them. Raises RunError, ConfigError, LimitError."""
+    extended(store, sweep_id, config)
+    resume(store, sweep_id)
+
+
+def extended(store: Store, sweep_id: str, config: SweepConfig) -> None:
+    """Gives a sweep that is at rest more cells, which wait until it is resumed.
+
+    Raises:
+        RunError: it is at work, or the new settings would leave out cells that it has, or change them.
+    """
+    sweeps = Sweeps(store)
+    before, cells, status = sweeps.config(sweep_id), sweeps.cells(sweep_id), sweeps.status(sweep_id)
+    if [axis.field for axis in config.axes] != [axis.field for axis in before.axes]:
+        raise RunError(
+            f"axes must stay {', '.join(axis.field for axis in before.axes)} when a sweep is extended, got "
+            f"{', '.join(axis.field for axis in config.axes)}; start another sweep"
+        )
+    for name in ("base", "seeds", "sampler"):
+        if getattr(config, name) != getattr(before, name):
+            raise RunError(f"{name} must stay as it was when a sweep is extended; start another sweep")
+    for axis in config.axes:
+        missing = {repr(cell.values[axis.field]) for cell in cells} - {repr(value) for value in axis.values}
+        if axis.values and missing:
+            raise RunError(f"axis {axis.field} must keep {', '.join(sorted(missing))}, which cells have; add to it")
+    sweeps.extend(sweep_id, config, status.worked + outlook(config, store, cells).seconds)
+
+
+def _start(store: Store, sweep_id: str) -> None:
+    """Starts the driver of a sweep, whose output goes to its log."""
+    _drivers[:] = [driver for driver in _drivers if driver.poll() is None]
+    with (Sweeps(store).folder(sweep_id) / "driver.log").open("ab") as log:
+        _drivers.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "distill_core", "sweep", "--drive", sweep_id, "--home", str(store.home)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parents[2],
+                start_new_session=True,  # the sweep outlives a server that is stopped with Ctrl-C
+            )
+        )

@@ -1,0 +1,237 @@
+"""Processes that take a sweep's runs to their end, and those of this machine: one a core.
+
+A small student's training step is too small for two cores to share, but two students are no trouble to each other. A
+process loads PyTorch once; all runs of one teacher start at their student, and runs of one baseline train it once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from distill_core import keys, steering
+from distill_core.config import RunConfig
+from distill_core.errors import DistillError, Interrupted
+from distill_core.store import Store
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
+    from distill_core.job import Job
+
+GRACE = 10.0
+"""Seconds that runs have to end by themselves when all work is stopped."""
+ORPHAN_SECONDS = 5.0
+"""The same for a process whose driver is gone."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that nobody works on any more.
+
+    Its folder says how it ended; unless its process was `lost`, which says how: then it can be submitted again.
+    """
+
+    run_id: str
+    lost: str | None = None
+
+
+class Workers(Protocol):
+    """Processes that take runs of a home folder to their end, each on its part of a machine."""
+
+    @property
+    def slots(self) -> int:
+        """Runs that can work at the same time."""
+
+    def submit(self, run_id: str) -> None:
+        """Begins a run, or goes on with one that was interrupted."""
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """Runs that have ended since; waits up to so many seconds for the first."""
+
+    def cancel(self, run_id: str) -> None:
+        """Ends a run of which nothing more is wanted."""
+
+    def stop(self) -> None:
+        """Ends all runs so that they can be resumed; returns once they have ended."""
+
+    def close(self) -> None:
+        """Lets the processes go."""
+
+
+def prepare(store: Store, configs: Sequence[RunConfig], check: Callable[[], None] = lambda: None) -> None:
+    """Reads the data and trains the teachers of runs, each once, in this process and on all cores.
+
+    Args:
+        check: called often; what it raises ends the work.
+
+    Raises:
+        DistillError: the data or a teacher cannot be used.
+    """
+    from distill_core import device
+    from distill_core.teaching import prepare_teaching
+
+    device.use_all_cores()
+    device.keep_memory()
+    for config in configs:
+        prepare_teaching(job_without_run(config, store, check))
+
+
+def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) -> Job:
+    """What work needs that is no run: nobody hears its events, and nothing is kept but what it publishes."""
+    from distill_core import device
+    from distill_core.control import Control
+    from distill_core.job import Job
+    from distill_core.teaching import prepare_data
+    from distill_core.training.loop import Context
+
+    compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
+    context = Context(compute, emit=lambda event: None, control=Control(heed=check))
+    return Job("", store, config, prepare_data(config, store, check), context)
+
+
+class LocalWorkers:
+    """A process for each core of this machine."""
+
+    def __init__(self, store: Store, slots: int | None = None) -> None:
+        from distill_core import device
+
+        self._store = store
+        self._slots = slots or device.cores()
+        self._runs: dict[Future[None], str] = {}
+        self._baselines: dict[Future[None], tuple[str, int]] = {}
+        self._known = set[tuple[str, int]]()
+        self._pool = self._new_pool()
+
+    @property
+    def slots(self) -> int:
+        """One a core."""
+        return self._slots
+
+    def submit(self, run_id: str) -> None:
+        """Begins a run; the baselines that it needs are trained first, each by whichever process is free."""
+        if self._store.wish(run_id).what != "run":  # it was stopped before
+            self._store.ask(run_id, "run")
+        self._submit_baselines(self._store.config(run_id))
+        self._runs[self._pool.submit(_work, self._store.home, run_id)] = run_id
+
+    def _submit_baselines(self, config: RunConfig) -> None:
+        if not config.training.baseline:
+            return
+        name = keys.baseline_key(config, "", self._store.data_folder, 0, 0)
+        for seed in range(config.training.seed, config.training.seed + config.training.seeds):
+            if (name, seed) not in self._known:
+                self._known.add((name, seed))
+                self._baselines[self._pool.submit(_train_baseline, self._store.home, config, seed)] = name, seed
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """Runs that have ended since; where a process was killed, all that were at work are lost."""
+        done, _ = wait([*self._runs, *self._baselines], timeout=seconds, return_when=FIRST_COMPLETED)
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+            return self._all_lost()
+        for future in done & self._baselines.keys():
+            key = self._baselines.pop(future)
+            if future.exception() is not None:  # the run that needs it says why
+                self._known.discard(key)
+        return [Ended(self._runs.pop(future)) for future in done & self._runs.keys()]
+
+    def cancel(self, run_id: str) -> None:
+        """Ends a run within 3 s; its process goes on with others."""
+        threading.Thread(target=steering.discard, args=(self._store, run_id), name=f"stop-{run_id}").start()
+
+    def stop(self) -> None:
+        """Asks all runs to make way, and kills those that do not listen."""
+        for future in [*self._runs, *self._baselines]:
+            future.cancel()
+        self._stopping.set()
+        for run_id in self._runs.values():
+            self._store.ask(run_id, "interrupt")
+        wait([*self._runs, *self._baselines], timeout=GRACE)
+        for run_id in self._runs.values():
+            steering.kill(self._store, run_id)
+        self._runs.clear()
+        self._baselines.clear()
+
+    def close(self) -> None:
+        """Lets the processes go, once what they work on has ended."""
+        self._stopping.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = get_context("spawn")
+        self._stopping = context.Event()
+        return ProcessPoolExecutor(self._slots, context, _take_part, (self._slots, self._stopping))
+
+    def _all_lost(self) -> list[Ended]:
+        lost = [Ended(run_id, "a process of this machine was killed") for run_id in self._runs.values()]
+        self._known -= set(self._baselines.values())
+        self._runs.clear()
+        self._baselines.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = self._new_pool()
+        return lost
+
+
+# In a process of the pool
+
+
+def _take_part(workers: int, stopping: Event) -> None:
+    """Sets a process up before it loads PyTorch."""
+    from distill_core import openmp
+
+    openmp.sleep_soon()
+    os.nice(5)  # the pages, and a run that somebody watches, stay quick
+    threading.Thread(target=_end_with_driver, name="driver-watch", daemon=True).start()
+    _stops.append(stopping)
+    from distill_core import device, pipeline
+
+    device.take_part(os.getpid(), workers)
+    pipeline.warm_up()
+
+
+_stops: list[Event] = []
+"""In a process of the pool the one event that ends all work."""
+
+
+def _heed() -> None:
+    """Ends work besides runs once all work is to stop. Raises Interrupted."""
+    if any(stop.is_set() for stop in _stops):
+        raise Interrupted("The sweep was stopped.")
+
+
+def _end_with_driver() -> None:
+    """Interrupts this process once its driver has died: its pool would keep it for ever."""
+    driver = parent_process()
+    if driver is not None:
+        wait_for([driver.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+
+def _train_baseline(home: Path, config: RunConfig, seed: int) -> None:
+    from distill_core import baselines, device
+
+    device.use_all_cores()
+    device.keep_memory()
+    with suppress(Interrupted):
+        baselines.have(job_without_run(config, Store(home), _heed), seed)
+
+
+def _work(home: Path, run_id: str) -> None:
+    from distill_core.worker import work
+
+    _heed()
+    with suppress(DistillError):  # its folder says why
+        work(run_id, Store(home))

@@ -1,0 +1,91 @@
+"""Baselines are trained once for all runs that differ in teacher and objective alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill_core import keys
+from distill_core.config import RunConfig
+from distill_core.events import Epoch, StageStarted
+from distill_core.store import Store
+from distill_core.worker import work
+from tests.runs import config_of, made_rows, write_csv
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", made_rows(64))
+
+
+def run(store: Store, config: RunConfig) -> str:
+    run_id = store.create_run(config, state="running")
+    work(run_id, store)
+    return run_id
+
+
+def stage_of(store: Store, run_id: str, stage: str) -> tuple[bool, list[Epoch]]:
+    """Whether a stage was found in the home folder, and its epochs."""
+    events = [event for _, event in store.read_events(run_id)[0]]
+    (started,) = [event for event in events if isinstance(event, StageStarted) and event.stage == stage]
+    return started.cached, [event for event in events if isinstance(event, Epoch) and event.stage == stage]
+
+
+def test_another_beta_finds_the_baseline_with_its_epochs_and_weights(store: Store, file: Path) -> None:
+    first, second = (run(store, config_of(file, f"objective.beta={beta}", "training.seeds=2")) for beta in (1, 3))
+    (new, epochs), (cached, again) = (stage_of(store, run_id, "baseline") for run_id in (first, second))
+    assert (new, cached) == (False, True)
+    assert epochs
+    assert epochs == again
+    weights = [load_file(store.run_folder(run_id) / "baseline.safetensors") for run_id in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    results = [store.result(run_id) for run_id in (first, second)]
+    assert results[0] is not None and results[1] is not None
+    assert results[0]["seeds"]["baseline"] == results[1]["seeds"]["baseline"]
+    assert results[0]["right"]["baseline"] == results[1]["right"]["baseline"]
+    repeats = [list(stage_of(store, run_id, "repeat")[1]) for run_id in (first, second)]
+    assert [event.role for event in repeats[0]] == [event.role for event in repeats[1]]
+    assert [event for event in repeats[0] if event.role == "baseline"] == [
+        event for event in repeats[1] if event.role == "baseline"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "same"),
+    [
+        ("objective.temperature=8", True),
+        ("objective.mode=joint", True),
+        ("teacher.size=S", True),
+        ("student.word_vectors=teacher", True),
+        ("training.baseline=false", True),
+        ("student.size=S", False),
+        ("training.epochs=9", False),
+        ("training.learning_rate=0.01", False),
+        ("training.label_share=0.5", False),
+        ("data.min_frequency=3", False),
+    ],
+)
+def test_what_decides_a_baseline_decides_its_key(store: Store, file: Path, setting: str, same: bool) -> None:
+    keys_of = [
+        keys.baseline_key(config_of(file, *given), "float32", store.data_folder, 0, 1) for given in ((), (setting,))
+    ]
+    assert (keys_of[0] == keys_of[1]) is same
+
+
+def test_few_labels_reach_neither_student_nor_baseline(store: Store, file: Path) -> None:
+    all_labels = run(store, config_of(file, "objective.beta=0"))
+    few = run(store, config_of(file, "objective.beta=0", "training.label_share=0.1"))
+    weights = [load_file(store.run_folder(run_id) / "student.safetensors") for run_id in (all_labels, few)]
+    assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    steps = [
+        sum(
+            event.steps
+            for _, event in store.read_events(run_id)[0]
+            if isinstance(event, StageStarted) and event.stage == "baseline"
+        )
+        for run_id in (all_labels, few)
+    ]
+    assert steps[0] == steps[1] > 0
