@@ -36,6 +36,10 @@ WITHOUT_TORCH = [
     "data.sources",
     "models.sizes",
     "worker",
+    "sweep.questions",
+    "sweep.importance",
+    "sweep.sweeper",
+    "sweep.drive",
     "__main__",
 ]
 # Imports every module, each in a fork of one interpreter that has all we depend on but nothing of ours, and watches.
@@ -149,7 +153,7 @@ def test_importing_a_module_does_nothing(imported: dict[str, dict[str, Any]], mo
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_a_module_that_pages_read_at_once_needs_no_pytorch(name: str) -> None:
-    slow = {"torch", "torchtext", "transformers", "datasets", "scipy", "pandas", "streamlit"}
+    slow = {"torch", "torchtext", "transformers", "datasets", "scipy", "pandas", "streamlit", "optuna"}
     code = f"import sys, distill_core.{name}; print(sorted({slow} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

@@ -30,7 +30,7 @@ def measured(accuracy: float) -> Measured:
 
 def carried_out(study: Study, cells: list[Cell], accuracy: float = 0.5) -> list[Cell]:
     """All cells that the study asks for, each finished at once."""
-    while (found := study.next_values(cells)) is not None:
+    while (found := study.next_values()) is not None:
         cell = Cell(*found, state="finished", measured=measured(accuracy))
         study.finish(cell)
         cells = [*cells, cell]
@@ -52,11 +52,11 @@ def test_a_grid_has_each_combination_once(tmp_path: Path) -> None:
 def test_a_study_taken_up_asks_for_what_is_missing(tmp_path: Path) -> None:
     config = sweep(*GRID)
     study = Study("s", config, tmp_path, [])
-    first = study.next_values([])
+    first = study.next_values()
     assert first is not None
     done = Cell(*first, state="finished", measured=measured(0.6))
     study.finish(done)
-    under_way = study.next_values([done])
+    under_way = study.next_values()
     assert under_way is not None
     cells = carried_out(
         Study("s", config, tmp_path, [done, Cell(*under_way, state="running")]), [done, Cell(*under_way)]
@@ -100,7 +100,7 @@ def test_a_random_sweep_taken_up_draws_others(tmp_path: Path) -> None:
 def test_tpe_looks_where_accuracy_was_high(tmp_path: Path) -> None:
     config = sweep("objective.beta=0..8", sampler="tpe", cells=40)
     study, cells = Study("s", config, tmp_path, []), list[Cell]()
-    while (found := study.next_values(cells)) is not None:
+    while (found := study.next_values()) is not None:
         cells.append(Cell(*found, state="finished", measured=measured(1 - abs(found[1]["objective.beta"] - 6) / 10)))
         study.finish(cells[-1])
     late = [cell.values["objective.beta"] for cell in cells[20:]]
@@ -112,7 +112,7 @@ def test_hopeless_cells_are_recognised_by_their_epochs(tmp_path: Path, pruner: s
     config = sweep("objective.beta=0..8", sampler="random", cells=30, pruner=pruner)
     study, cells, stopped = Study("s", config, tmp_path, []), list[Cell](), list[float]()
     for number in itertools.count():
-        found = study.next_values(cells)
+        found = study.next_values()
         if found is None:
             break
         accuracy = 0.9 if number % 2 == 0 else 0.1
@@ -128,7 +128,7 @@ def test_hopeless_cells_are_recognised_by_their_epochs(tmp_path: Path, pruner: s
 
 def test_a_grid_leaves_nothing_out_by_itself(tmp_path: Path) -> None:
     study = Study("s", sweep(*GRID), tmp_path, [])
-    found = study.next_values([])
+    found = study.next_values()
     assert found is not None
     assert not any(study.is_hopeless(found[0], epoch, 0.0) for epoch in range(1, 7))
 

@@ -45,7 +45,7 @@ class Measured:
     def of(cls, result: Mapping[str, Any]) -> Measured:
         """What counts of a run's result."""
         student, teacher, seeds = result["student"], result["teacher"], result["seeds"]
-        validated = [student["val_accuracy"]] if seeds is None else seeds["val_accuracies"]
+        validated = [] if seeds is None else [score for score in seeds["val_accuracies"] if score is not None]
         alone = result["baseline"]
         baselines = () if alone is None else (alone["test_accuracy"],)
         if seeds is not None:
@@ -53,7 +53,7 @@ class Measured:
         return cls(
             dataset=result["dataset"],
             test_texts=result["sizes"]["test"],
-            val_accuracy=statistics.fmean(score for score in validated if score is not None),
+            val_accuracy=statistics.fmean(validated or [student["val_accuracy"]]),
             accuracies=tuple(seeds["student"]["values"] if seeds else (student["test_accuracy"],)),
             baselines=tuple(baselines),
             right=tuple(result["right"]["student"]),

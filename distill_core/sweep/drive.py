@@ -63,7 +63,7 @@ def drive(
             with _turn(sweeps, check):
                 sweeps.update(sweep_id, status="running", started=time.time())
                 _Stretch(sweep_id, sweeps, listen, check).work()
-            error = _common_error(sweeps.cells(sweep_id))
+            error = common_error(sweeps.cells(sweep_id))
             state = "finished" if error is None else "failed"
         except _Asked as asked:
             state = "cancelled" if asked.wish == "cancel" else "paused"
@@ -77,7 +77,7 @@ def drive(
         return state
 
 
-def _common_error(cells: Sequence[Cell]) -> str | None:
+def common_error(cells: Sequence[Cell]) -> str | None:
     """Why a sweep has come to nothing; None if any of its cells has finished."""
     errors = [cell.error for cell in cells if cell.error is not None]
     return None if any(cell.state == "finished" for cell in cells) or not errors else errors[0]

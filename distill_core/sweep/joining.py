@@ -18,6 +18,9 @@ import distill_core
 from distill_core.errors import ConfigError
 
 CONNECT_SECONDS = 10.0
+SETTINGS = b"\x04"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
+"""How a client of gRPC begins, with an empty frame of settings; the server answers with its own (RFC 9113, 3.4)."""
 RUNS_A_GPU = 8
 """The most runs that share a GPU: each takes some hundred megabytes of its memory before it has done anything."""
 
@@ -68,17 +71,26 @@ def runs_a_gpu(resources: Mapping[str, float]) -> int:
 
 
 def _knock(address: str) -> None:
-    """Sees that something answers at an address, since Ray itself tries for minutes. Raises ConfigError."""
+    """Sees whether a server such as Ray's answers, since Ray itself tries for minutes. Raises ConfigError."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
         raise ConfigError(f"address must read host:port, got {address!r}; try 127.0.0.1:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+            connection.sendall(PREFACE)
+            answer = connection.makefile("rb").read(9)
+        found = "" if answer[3:4] == SETTINGS or _is_encrypted() else "where something else answers"
     except (OSError, OverflowError) as error:
+        found = f"where nobody answers ({error})"
+    if found:
         raise ConfigError(
-            f"address must be one of a Ray cluster, got {address!r} where nobody answers ({error}); "
-            "start one there with: ray start --head"
-        ) from None
+            f"address must be one of a Ray cluster, got {address!r} {found}; start one there with: ray start --head"
+        )
+
+
+def _is_encrypted() -> bool:
+    """Whether Ray's servers speak TLS, so that they do not understand a plain greeting."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class Plan:
 
     def _chosen(self) -> Cell | None:
         """A new cell with a run of its own; those of a known outcome are written on the way."""
-        while (found := self._study.next_values(list(self.cells.values()))) is not None:
+        while (found := self._study.next_values()) is not None:
             cell = Cell(*found)
             leader = self.cells.get(self._leaders.setdefault(sameness(self.config_of(cell)), cell.number))
             if leader is None:

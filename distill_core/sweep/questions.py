@@ -86,7 +86,8 @@ QUESTIONS: Mapping[str, Question] = {
     "how-few-labels": Question(
         "How few labels are enough with a teacher?",
         "The student sees the labels of a part of the texts, and hears its teacher, which has learned from all labels, "
-        "on all of them. The baseline has the same few labels and no teacher.",
+        "on all of them. The baseline has the same few labels and no teacher. Both keep the epoch that is best on all "
+        "validation texts.",
         _asks("how-few-labels", ("student.size=S",), training__label_share=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0)),
         findings.how_few_labels,
         ("training.label_share",),

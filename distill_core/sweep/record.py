@@ -183,9 +183,12 @@ class Sweeps:
         size = file.stat().st_size if file.is_file() else 0
         seen, cells = self._read.get(sweep_id, (0, []))
         if size != seen:
-            with file.open("rb") as opened:
-                opened.seek(seen if size > seen else 0)
-                text = opened.read()
+            try:
+                with file.open("rb") as opened:
+                    opened.seek(seen if size > seen else 0)
+                    text = opened.read()
+            except FileNotFoundError:  # somebody has just deleted the sweep
+                return []
             whole = text[: text.rfind(b"\n") + 1]
             new = [cell for line in whole.splitlines() if (cell := _cell(line)) is not None]
             cells = latest([*(cells if size > seen else []), *new])

@@ -63,22 +63,22 @@ class Study:
         self._reported: dict[int, optuna.Trial] = {}
         for cell in cells:
             self._take_over(cell)
-
-    def next_values(self, cells: Sequence[Cell]) -> tuple[int, Values] | None:
-        """Number and values of a cell that begins; None once the sweep has all.
-
-        Args:
-            cells: those that have begun.
-        """
-        if self._config.sampler != "grid":
-            return None if len(cells) >= self._config.planned else self._asked()
         begun = {_name(cell.values) for cell in cells}
-        missing = next((values for values in grid(self._config) if _name(values) not in begun), None)
-        if missing is None:
+        missing = [values for values in grid(config) if _name(values) not in begun] if config.sampler == "grid" else []
+        self._missing = iter(missing)
+        self._lacking = len(missing) if config.sampler == "grid" else max(config.planned - len(cells), 0)
+
+    def next_values(self) -> tuple[int, Values] | None:
+        """Number and values of a cell that begins now; None once the sweep has all."""
+        if not self._lacking:
             return None
-        self._study.enqueue_trial(missing)
+        self._lacking -= 1
+        if self._config.sampler != "grid":
+            return self._asked()
+        values = next(self._missing)
+        self._study.enqueue_trial(values)
         number, _ = self._asked()
-        return number, missing
+        return number, values
 
     def _asked(self) -> tuple[int, Values]:
         trial = self._study.ask(self._axes)
