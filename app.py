@@ -1,4 +1,4 @@
-"""The router: page list, look, and the run that the address bar names."""
+"""The router: page list, look, and the run and sweep that the address bar names."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 from distill_core import files
 from distill_core.errors import DistillError, LimitError
-from pages import _identity, _looks, _router, _session
+from pages import _identity, _looks, _router, _session, _sweep_choice
 
 st.set_page_config(
     page_title="Distill Lab", page_icon=str(Path(__file__).parent / "assets" / "icon.png"), layout="wide"
@@ -14,6 +14,7 @@ st.set_page_config(
 _session.warm_up()
 _identity.keep_token()
 _session.keep_run_in_address()
+_sweep_choice.keep_sweep_in_address()
 _looks.style()
 page = st.navigation(_router.pages(), position="top")
 st.session_state["page"] = page.url_path or "train"

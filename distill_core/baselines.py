@@ -53,7 +53,8 @@ def obtain(job: Job, start: Trainable, seed: int, context: Context) -> float | N
         if folder is None:
             epochs = list[Epoch]()
             accuracy = _train(job, start, seed, _noting(context, epochs))
-            if context.control.stopped is None:
+            whole = bool(epochs) and epochs[0].epoch == 1  # one that went on from a checkpoint has told some before
+            if whole and context.control.stopped is None:
                 _keep(job, key, start, epochs, accuracy)
             return accuracy
     start.load_state_dict(load_file(folder / BASELINE_WEIGHTS))

@@ -250,9 +250,10 @@ class StageProgress:
 
     def take_epoch(self, event: Epoch) -> None:
         """Adds an epoch, in place of the same one before an interruption."""
+        names = [(epoch.epoch, epoch.role, epoch.seed) for epoch in self.epochs]
         same = (event.epoch, event.role, event.seed)
-        self.epochs = [epoch for epoch in self.epochs if (epoch.epoch, epoch.role, epoch.seed) != same]
-        self.epochs.append(event)
+        place = names.index(same) if same in names else len(names)
+        self.epochs[place : place + 1] = [event]
 
     def move(self, seconds: float) -> None:
         """Leaves out a time in which nothing was done."""

@@ -10,6 +10,7 @@ ICONS = {
     "Data": "database",
     "Compare": "compare_arrows",
     "Runs": "list",
+    "Sweep": "grid_view",
     "Storage": "hard_drive",
 }
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
     return config_of(
-        write_csv(tmp_path / "reviews.csv", made_rows(120)), "training.epochs=300", "training.baseline=false"
+        write_csv(tmp_path / "reviews.csv", made_rows(120)), "training.epochs=150", "training.baseline=false"
     )
 
 

@@ -204,7 +204,7 @@ def test_the_address_names_the_sweep(home: Store) -> None:
     assert app.session_state["sweep"] == first
     app.session_state["page"] = "sweep"
     well(app.switch_page("pages/sweep.py").run())
-    assert app.selectbox(key="sweep.shown").value == first
+    assert app.selectbox(key=f"sweep.shown.{first}").value == first
     assert app.query_params["sweep"] == first
 
 

@@ -1,8 +1,8 @@
 """A sweep's runs on a Ray cluster, a CPU each. Ray is an optional package, so it is imported when workers are made.
 
 A task carries a run's configuration. A node that sees the home folder works in it, checkpoints and all. Where one does
-not, the caches that the run needs travel as Ray objects, each once, and the run's files come back when it has ended;
-until then the driver holds the run, so that everybody sees that it is at work.
+not, the caches that the run needs travel as Ray objects, each once; its events come home as they happen, its other
+files when it has ended, and until then the driver holds it, so that everybody sees that it is at work.
 
 On a cluster with GPUs each run has a part of one, and nodes without a GPU stay idle. Ray itself never begins a run
 again: one that is lost with its node is reported, and who has submitted it decides.
@@ -28,6 +28,7 @@ from distill_core.data import tables
 from distill_core.events import RunCancelled, RunInterrupted
 from distill_core.store import CacheKind, Store
 from distill_core.sweep import joining, node
+from distill_core.sweep.board import Board
 from distill_core.sweep.node import RUN, TABLE, HomeNotSeen, Made, Order, Parcel
 from distill_core.sweep.workers import GRACE, Ended
 
@@ -42,6 +43,7 @@ class _Flight:
     """A run that Ray has been given; `hold` is the driver's claim on it where it works away from home."""
 
     run_id: str
+    number: int
     wish: Callable[[], Wish]
     away: bool
     hold: ExitStack = field(default_factory=ExitStack)
@@ -72,6 +74,7 @@ class RayWorkers:
             joining.join(self._ray, address)
         self._away, self._may_go_away = shared is False, shared is None
         self._flights: dict[Any, _Flight] = {}
+        self._board: Board | None = None
         self._parcels: dict[str, Any] = {}
         self._runs_a_gpu = joining.runs_a_gpu(self._ray.cluster_resources())
         share = math.floor(10_000 / self._runs_a_gpu) / 10_000 if self._runs_a_gpu else 0
@@ -92,19 +95,21 @@ class RayWorkers:
         """
         store, config = self._store, self._store.config(run_id)
         store.ask(run_id, "run")  # it may have been stopped before; and a node that reads this sees the home folder
-        order, parcels = self._order(run_id, config), None
-        flight = _Flight(run_id, store.wishes(run_id), self._away)
+        order, parcels, collector = self._order(run_id, config), None, None
+        flight = _Flight(run_id, order.wish, store.wishes(run_id), self._away)
         if self._away:
-            parcels = self._parcels_of(order, config)
+            self._board = self._board or Board(self._ray)
+            parcels, collector = self._parcels_of(order, config), self._board.collector
             flight.hold.enter_context(store.claim(run_id))
             store.update_status(run_id, status="running", started=time.time(), pid=None, ended=None, error=None)
-        self._flights[self._task.remote(order, parcels)] = flight
+        self._flights[self._task.remote(order, parcels, collector)] = flight
 
     def ended(self, seconds: float) -> list[Ended]:
         """Runs that have ended since; waits up to so many seconds for the first."""
         until = time.monotonic() + seconds
         while self._flights:
             self._heed_wishes()
+            self._hear_news()
             left = max(until - time.monotonic(), 0.0)
             tasks = list(self._flights)
             if self._ray.wait(tasks, num_returns=1, timeout=min(left, TICK), fetch_local=False)[0]:
@@ -176,6 +181,14 @@ class RayWorkers:
                 flight.deadline = math.inf
                 self._ray.cancel(task, force=True)
 
+    def _hear_news(self) -> None:
+        """Writes down what runs away from home have told."""
+        at_work = {(flight.run_id, flight.number) for flight in self._flights.values()}
+        for (run_id, number), lines in self._board.news().items() if self._board is not None else ():
+            if (run_id, number) in at_work:
+                with (self._store.run_folder(run_id) / "events.jsonl").open("ab") as log:
+                    log.write(lines)
+
     # After a run
 
     def _land(self, task: Any) -> Ended | None:
@@ -199,7 +212,7 @@ class RayWorkers:
             self._away = True
             self.submit(run_id)
             return None
-        return Ended(run_id, str(cause or error).split("\n", maxsplit=1)[0])
+        return Ended(run_id, str(cause) if cause is not None else str(error).partition("\n")[0].partition(". ")[0])
 
     def _record_end(self, flight: _Flight) -> None:
         """Records how a run ended that was asked to, where its process has not."""
@@ -240,10 +253,14 @@ def _bring_home(store: Store, run_id: str, made: Made) -> None:
 # On a node
 
 
-def _attend(order: Order, parcels: Mapping[str, Any] | None) -> Made | None:
+def _attend(order: Order, parcels: Mapping[str, Any] | None, collector: Any) -> Made | None:
     """The task: a run in the home folder, or away from it where there are parcels; then returns what has come of it."""
     if parcels is None:
         node.work_at_home(order)
         return None
     ray = joining.package()
-    return node.work_away(order, lambda name: ray.get(parcels[name]))
+
+    def tell(lines: bytes) -> None:
+        collector.tell.remote(order.run_id, order.wish, lines)
+
+    return node.work_away(order, lambda name: ray.get(parcels[name]), tell)

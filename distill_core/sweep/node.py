@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from distill_core import keys
 from distill_core.config import RunConfig, parse
 from distill_core.errors import ConfigError, DistillError, RunError
-from distill_core.events import Event, RunStarted
+from distill_core.events import Event, Pace, RunStarted
 from distill_core.store import CacheKind, Store
 
 Parcel = Mapping[str, bytes]
@@ -36,6 +36,7 @@ CLAIM_SECONDS = 20.0
 """How long a run is waited for that is still held: the worker of a driver or node that has died may live a little."""
 LOOK = 0.2
 """Seconds between two looks at it."""
+TELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,15 @@ def work_at_home(order: Order) -> None:
         if time.monotonic() > deadline:
             raise RunError(f"run must be waiting, got {order.run_id!r} which another process works on; end that one")
         time.sleep(LOOK)
-    _work(order, store.config(order.run_id), store)
+    _work(order, store.config(order.run_id), store, lambda: None)
 
 
-def work_away(order: Order, fetch: Callable[[str], Parcel]) -> Made:
+def work_away(order: Order, fetch: Callable[[str], Parcel], tell: Callable[[bytes], None]) -> Made:
     """Works on a run in a home folder of the node's own, and returns what has come of it.
 
     Args:
         fetch: gets a parcel by its name: `run`, `table`, or a cache as in `teachers/0123abcd`, where it is not here.
+        tell: hears about once a second what the run has added to its `events.jsonl`.
 
     Raises:
         DistillError: this node cannot take the run; another one may.
@@ -92,7 +94,7 @@ def work_away(order: Order, fetch: Callable[[str], Parcel]) -> Made:
     config = _placed(parse(json.loads(order.config)), store, fetch)
     _adopt(store, order.run_id, {**fetch(RUN), "config.json": config.to_json().encode()})
     try:
-        _work(order, config, store)
+        _work(order, config, store, _reader(store.run_folder(order.run_id) / "events.jsonl", tell))
         return _made(store, order)
     finally:
         shutil.rmtree(store.run_folder(order.run_id), ignore_errors=True)
@@ -141,8 +143,31 @@ def _adopt(store: Store, run_id: str, parcel: Parcel) -> None:
         store.adopt_run(Path(scratch) / run_id, run_id)
 
 
-def _work(order: Order, config: RunConfig, store: Store) -> None:
-    """Takes a run to its end; its folder says how it ended. Raises ConfigError where it would get another teacher."""
+def _reader(log: Path, tell: Callable[[bytes], None]) -> Callable[[], None]:
+    """Passes on what is added to a file from now on, each time it is called, but not more often than once a second."""
+    pace, seen = Pace(TELL_SECONDS), log.stat().st_size if log.is_file() else 0
+
+    def read() -> None:
+        nonlocal seen
+        if pace.due():
+            with log.open("rb") as file:
+                file.seek(seen)
+                added = file.read()
+            seen += len(added)
+            tell(added)
+
+    return read
+
+
+def _work(order: Order, config: RunConfig, store: Store, heard: Callable[[], None]) -> None:
+    """Takes a run to its end; its folder says how it ended.
+
+    Args:
+        heard: called after each event.
+
+    Raises:
+        ConfigError: it would get another teacher here.
+    """
     from distill_core import device, worker
 
     _warm_up()
@@ -153,12 +178,13 @@ def _work(order: Order, config: RunConfig, store: Store) -> None:
             "other packages, code or files; install the same there, and try training.precision=float32"
         )
 
-    def forget_process(event: Event) -> None:
+    def listen(event: Event) -> None:
+        heard()
         if isinstance(event, RunStarted):  # on the lab's machine its id may be another's, which nobody must kill
             store.update_status(order.run_id, pid=None)
 
     with suppress(Exception):  # its folder says why
-        worker.work(order.run_id, store, forget_process)
+        worker.work(order.run_id, store, listen)
 
 
 @cache

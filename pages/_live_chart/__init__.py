@@ -1,7 +1,8 @@
 """A Plotly chart that is updated in place: one DOM node, the person's view kept while data grows (components v2).
 
 plotly.js comes from the installed `plotly` package. It is put once into `static/`, which Streamlit serves. Zoom,
-hidden lines, smoothing, scale and table are kept by the browser beside the chart; the script never hears of them.
+hidden lines, smoothing, scale and table are kept by the browser beside the chart; the script never hears of them. It
+hears of clicks on points, where it asks to.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 MAX_POINTS = 1000
 """The most points of a line that are sent to the browser."""
+MAX_MARKERS = 2000
+"""The most of a trace of markers: each is a thing of its own, that somebody may look for."""
 HEIGHT = 340
 """Pixels, where the layout names none."""
 _KEPT = 64
@@ -46,9 +49,15 @@ _mount = st.components.v2.component(
 
 
 def live_chart(
-    figure: go.Figure | Mapping[str, Any], *, key: str, label: str, smooth: bool = False, log: bool = False
-) -> None:
-    """Draws `figure`, or moves the chart that has this key to it.
+    figure: go.Figure | Mapping[str, Any],
+    *,
+    key: str,
+    label: str,
+    smooth: bool = False,
+    log: bool = False,
+    clicks: bool = False,
+) -> object:
+    """Draws `figure`, or moves the chart that has this key to it; returns what a click has just chosen, once.
 
     Args:
         figure: a Plotly figure, or its {"data": […], "layout": {…}}. Such a dictionary may be shared by sessions; it
@@ -58,14 +67,25 @@ def live_chart(
         label: what the chart shows, for people who do not see it, for the table and for the names of files.
         smooth: whether smoothing is offered.
         log: whether a logarithmic y axis is offered.
+        clicks: whether points can be clicked that have `customdata`.
+
+    Returns:
+        The `customdata` of the point that was clicked, as the browser sends it, so not to be trusted.
     """
     if isinstance(figure, go.Figure):
         spec = figure.to_plotly_json()
-        message = _message(spec, label, smooth, log)
+        message = _message(spec, label, smooth, log, clicks)
     else:
         spec = figure
-        message = _messages.of(spec, label, smooth, log)
-    _mount(key=key, data=message, height=_height(spec))
+        message = _messages.of(spec, label, smooth, log, clicks)
+    if not clicks:
+        _mount(key=key, data=message, height=_height(spec))
+        return None
+    return _mount(key=key, data=message, height=_height(spec), on_clicked_change=_nothing).get("clicked")
+
+
+def _nothing() -> None:
+    """The script, or the fragment that the chart is in, runs again by itself."""
 
 
 def _height(spec: Mapping[str, Any]) -> int:
@@ -79,15 +99,15 @@ class _Messages:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, str, bool, bool], tuple[Mapping[str, Any], bytes]] = {}
+        self._kept: dict[tuple[int, str, bool, bool, bool], tuple[Mapping[str, Any], bytes]] = {}
         self._lock = threading.Lock()
 
-    def of(self, spec: Mapping[str, Any], label: str, smooth: bool, log: bool) -> bytes:
-        place = (id(spec), label, smooth, log)
+    def of(self, spec: Mapping[str, Any], label: str, smooth: bool, log: bool, clicks: bool = False) -> bytes:
+        place = (id(spec), label, smooth, log, clicks)
         found = self._kept.get(place)
         if found is not None:
             return found[1]
-        message = _message(spec, label, smooth, log)
+        message = _message(spec, label, smooth, log, clicks)
         with self._lock:
             self._kept[place] = (spec, message)
             while len(self._kept) > _KEPT:
@@ -98,11 +118,11 @@ class _Messages:
 _messages = _Messages()
 
 
-def _message(spec: Mapping[str, Any], label: str, smooth: bool, log: bool) -> bytes:
+def _message(spec: Mapping[str, Any], label: str, smooth: bool, log: bool, clicks: bool) -> bytes:
     """What the browser is told, as JSON; bytes, since Streamlit would serialize a dictionary twice at each call."""
     layout = {name: value for name, value in spec.get("layout", {}).items() if name != "template"}
     drawn = {"data": [thinned(trace) for trace in spec.get("data", ())], "layout": layout}
-    offers = {"smooth": smooth, "log": log}
+    offers = {"smooth": smooth, "log": log, "clicks": clicks}
     message = {"spec": drawn, "label": label, "height": _height(spec), "plotly": _plotly_file(), **offers}
     try:
         text = json.dumps(message, allow_nan=False, default=_plain)
@@ -112,16 +132,16 @@ def _message(spec: Mapping[str, Any], label: str, smooth: bool, log: bool) -> by
 
 
 def thinned(trace: Mapping[str, Any]) -> dict[str, Any]:
-    """A trace with at most `MAX_POINTS` points, the first and the last among them.
+    """A line with at most `MAX_POINTS` points, the first and the last among them; markers with `MAX_MARKERS`.
 
     Points are taken at an even stride, so that lines of one length keep common x values and points stay where they
     are while data grow.
     """
     read = {**trace, **{axis: _values(trace[axis]) for axis in ("x", "y") if trace.get(axis) is not None}}
-    count = len(read.get("y", ()))
-    if count <= MAX_POINTS:
+    count, most = len(read.get("y", ())), MAX_MARKERS if read.get("mode") == "markers" else MAX_POINTS
+    if count <= most or not read.get("type", "scatter").startswith("scatter"):
         return read
-    stride = math.ceil((count - 1) / (MAX_POINTS - 1))
+    stride = math.ceil((count - 1) / (most - 1))
     places = [*range(0, count - 1, stride), count - 1]
     return {"x": places, **{name: _picked(value, count, places) for name, value in read.items()}}
 

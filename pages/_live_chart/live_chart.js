@@ -70,8 +70,16 @@ function themeOf(node) {
 function coloured(trace, theme) {
   const made = { ...trace };
   for (const part of ["line", "marker"]) {
-    if (made[part]?.color) made[part] = { ...made[part], color: theme.colour(made[part].color) };
+    if (made[part]) made[part] = inked(made[part], theme);
   }
+  return made;
+}
+
+/** The looks of a line, marker or shape, with the colours that its theme variables have now. */
+function inked(part, theme) {
+  const made = { ...part };
+  if (made.color) made.color = theme.colour(made.color);
+  if (made.line) made.line = inked(made.line, theme);
   return made;
 }
 
@@ -114,6 +122,7 @@ function drawnLayout(spec, view, theme) {
     hoverlabel: { bgcolor: theme.paper, bordercolor: theme.line, font: { color: theme.text } },
     xaxis: held({ ...axis, ...spike, ...layout.xaxis }, view.held?.x),
     yaxis: held(view.log ? logarithmic(yaxis, spec, view) : yaxis, view.held?.y),
+    ...(layout.shapes && { shapes: layout.shapes.map((shape) => inked(shape, theme)) }),
   };
 }
 
@@ -147,7 +156,7 @@ function open(frame) {
   const values = find(".live-chart-values");
   const view = { held: null, log: false, smooth: 0, hidden: new Set(), table: false };
   const stopping = new AbortController();
-  let [told, message, drawing, failure, shown] = ["", null, null, null, ""];
+  let [told, message, drawing, failure, shown, trigger] = ["", null, null, null, "", null];
 
   function draw() {
     if (!window.Plotly || !message || stopping.signal.aborted || !node.offsetWidth) return;
@@ -159,7 +168,10 @@ function open(frame) {
     const first = !node._fullLayout;
     window.Plotly.react(node, drawing.data, drawing.layout, CONFIG);
     node.removeAttribute("aria-busy");
-    if (first) watchZoom();
+    if (first) {
+      watchZoom();
+      watchClicks();
+    }
     drawLegend(find(".live-chart-legend"), spec, view, theme);
   }
   const drawLater = atMostEvery(150, draw); // a drag is not disturbed
@@ -172,6 +184,14 @@ function open(frame) {
       showTools();
     });
     node.on("plotly_doubleclick", () => setTimeout(follow, 0));
+  }
+
+  /** A click or a tap on a point that stands for something. */
+  function watchClicks() {
+    node.on("plotly_click", ({ points }) => {
+      const chosen = points.map(({ customdata }) => customdata).find((each) => each !== undefined && each !== null);
+      if (message.clicks && chosen !== undefined) trigger("clicked", chosen);
+    });
   }
 
   function follow() {
@@ -203,7 +223,8 @@ function open(frame) {
   });
   const fillTable = atMostEvery(TABLE_MS, () => drawTable(values.querySelector("table"), message));
 
-  function update(bytes) {
+  function update(bytes, setTriggerValue) {
+    trigger = setTriggerValue;
     const text = typeof bytes === "string" ? bytes : new TextDecoder().decode(bytes);
     if (text === told && !failure) {
       const theme = themeOf(frame);
@@ -212,6 +233,7 @@ function open(frame) {
     }
     [told, message] = [text, JSON.parse(text)];
     frame.style.height = `${message.height}px`;
+    frame.classList.toggle("live-chart-clicks", message.clicks);
     name();
     showTools();
     describe();
@@ -323,10 +345,20 @@ function legendButton(trace) {
   return button;
 }
 
+const SYMBOLS = {
+  circle: "M9 5a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z",
+  square: "M9 2h6v6h-6z",
+  diamond: "M12 1l4 4l-4 4l-4 -4z",
+  cross: "M12 1.5v7M8.5 5h7",
+  "triangle-up": "M12 2l3.5 6h-7z",
+  x: "M9 2l6 6M15 2l-6 6",
+  star: "M12 0.5l1.2 3.2h3.4l-2.7 2l1 3.3l-2.9 -2l-2.9 2l1 -3.3l-2.7 -2h3.4z",
+  "line-ew": "M8 5h8",
+};
 const DASHES = { dash: "6 3", dot: "2 3", dashdot: "6 3 2 3", longdash: "9 3" };
 
 /** A short piece of the line. */
-function swatch({ line, marker, mode }) {
+function swatch({ type, line, marker, mode }) {
   const make = (name, attributes) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -334,31 +366,32 @@ function swatch({ line, marker, mode }) {
   };
   const stroke = line?.color ?? marker?.color ?? "#888888";
   const svg = make("svg", { width: 24, height: 10, viewBox: "0 0 24 10", "aria-hidden": "true" });
-  if (/lines/.test(mode ?? "lines")) {
+  if (type === "bar") svg.append(make("path", { d: "M7 0h10v10h-10z", fill: stroke }));
+  else if (/lines/.test(mode ?? "lines")) {
     const dash = DASHES[line?.dash] ?? "none";
     svg.append(
       make("path", { d: "M0 5H24", stroke, "stroke-width": Math.min(line?.width ?? 2, 3), "stroke-dasharray": dash }),
     );
   }
   if (/markers/.test(mode ?? "")) {
-    const square = marker?.symbol === "square";
-    svg.append(
-      square ? make("path", { d: "M8.5 1.5h7v7h-7z", fill: stroke }) : make("circle", { cx: 12, cy: 5, r: 3.5, fill: stroke }),
-    );
+    const [shape, open] = (marker?.symbol ?? "circle").split("-open");
+    const d = SYMBOLS[shape] ?? SYMBOLS.circle;
+    const hollow = open !== undefined || shape === "x";
+    svg.append(make("path", { d, stroke, "stroke-width": 1.5, fill: hollow ? "none" : stroke }));
   }
   return svg;
 }
 
 /** Fills the table in place: rows and cells that stay are not made again, so a reader keeps their place. */
 function drawTable(table, { spec, label }) {
-  const { header, rows } = tableOf(spec);
+  const { header, rows, axes } = tableOf(spec);
   const chosen = someRows(rows);
   write(table.caption, `${label}${chosen.length < rows.length ? `: ${chosen.length} of ${rows.length} values` : ""}`);
   fitChildren(table.tHead, 1, () => element("tr"));
   fillRow(table.tHead.rows[0], header, () => "col");
   fitChildren(table.tBodies[0], chosen.length, () => element("tr"));
   chosen.forEach(([x, ...ys], place) => {
-    const cells = [xWords(x), ...ys.map((y) => numberWords(y, spec.layout.yaxis))];
+    const cells = [xWords(x), ...ys.map((y, column) => numberWords(y, axes[column]))];
     fillRow(table.tBodies[0].rows[place], cells, (column) => (column === 0 ? "row" : null));
   });
 }
@@ -382,8 +415,8 @@ function write(cell, text) {
 
 /** The view as it is, with title and legend, on the theme's background. */
 function savePicture({ label }, { data, layout, theme }, node) {
-  const { xaxis, yaxis } = node._fullLayout;
   const seen = data.filter((trace) => trace.visible !== "legendonly");
+  const ranges = ["xaxis", "yaxis"].filter((axis) => node._fullLayout[axis]); // parallel coordinates have neither
   const picture = {
     ...layout,
     title: { text: plotlyText(label), x: 0.01, xanchor: "left", font: { size: 16 } },
@@ -392,8 +425,7 @@ function savePicture({ label }, { data, layout, theme }, node) {
     margin: { ...layout.margin, t: 84 },
     paper_bgcolor: theme.paper,
     plot_bgcolor: theme.paper,
-    xaxis: { ...layout.xaxis, range: [...xaxis.range] },
-    yaxis: { ...layout.yaxis, range: [...yaxis.range] },
+    ...Object.fromEntries(ranges.map((axis) => [axis, { ...layout[axis], range: [...node._fullLayout[axis].range] }])),
   };
   const size = { width: 800, height: 450, scale: 2, format: "png", filename: fileName(label) };
   return window.Plotly.downloadImage({ data: seen, layout: picture }, size);
@@ -408,10 +440,10 @@ function saveText(text, name) {
   setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const frame = parentElement.querySelector(".live-chart-frame");
   if (!charts.has(frame)) charts.set(frame, open(frame));
-  charts.get(frame).update(data);
+  charts.get(frame).update(data, setTriggerValue);
   // Called once, when the component leaves the page. Plotly's hover timers outlive the node by a moment.
   return () => setTimeout(() => frame.isConnected || charts.get(frame)?.close(), 2000);
 }

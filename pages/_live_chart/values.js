@@ -1,6 +1,7 @@
 // Values of a chart: columns and rows for table and CSV, smoothing. No DOM here.
 
 const TABLE_ROWS = 50;
+const HEAT_AXIS = { tickformat: ".1%" }; // in squares stand shares
 const SPANS = [0, 0.01, 0.05]; // of the x axis: how far a smoothed point looks back, for off, some and more
 
 const xsOf = (trace) => trace.x ?? (trace.y ?? []).map((_, place) => place);
@@ -16,27 +17,66 @@ function isLevel(trace) {
   return xs.length === 2 && ys[0] === ys[1] && isNumber(xs[0]) && !Number.isInteger(xs[0]);
 }
 
-/** Header and rows: x, then a value or null for each line, by rising x. */
+const heatOf = (spec) => spec.data.find(({ type }) => type === "heatmap");
+const parallelOf = (spec) => spec.data.find(({ type }) => type === "parcoords");
+
+/** What an axis writes at a value, where it has words of its own; else the value. */
+function tickOf(axis, value) {
+  const place = axis?.ticktext ? axis.tickvals.indexOf(value) : -1;
+  return place < 0 ? value : axis.ticktext[place];
+}
+
+/** Header and rows, with the axis in whose style each column after the first is written. */
 function tableOf(spec) {
+  if (heatOf(spec)) return heatTable(spec, heatOf(spec));
+  return parallelOf(spec) ? parallelTable(parallelOf(spec)) : lineTable(spec);
+}
+
+/** x, then a value or null for each trace, by rising x; points of one trace that share an x have a row each. */
+function lineTable(spec) {
   const traces = namedTraces(spec);
   const levels = traces.map(isLevel);
   const rows = new Map();
-  const row = (x) => rows.get(x) ?? rows.set(x, [x, ...traces.map(() => null)]).get(x);
+  const row = (x, again) => {
+    const key = again ? `${again} ${x}` : x;
+    return rows.get(key) ?? rows.set(key, [x, ...traces.map(() => null)]).get(key);
+  };
   const fromLevels = levels.every(Boolean);
   traces.forEach((trace, column) => {
     if (levels[column] && !fromLevels) return;
+    const times = new Map();
     xsOf(trace).forEach((x, place) => {
-      row(x)[column + 1] = trace.y[place] ?? null;
+      const again = times.get(x) ?? 0;
+      times.set(x, again + 1);
+      row(x, again)[column + 1] = trace.y[place] ?? null;
     });
   });
   const sorted = [...rows.values()];
   if (sorted.every(([x]) => isNumber(x))) sorted.sort((a, b) => a[0] - b[0]);
   for (const each of sorted) {
+    each[0] = tickOf(spec.layout.xaxis, each[0]);
     traces.forEach((trace, column) => {
       if (levels[column]) each[column + 1] = trace.y[0];
     });
   }
-  return { header: [titleOf(spec.layout.xaxis) || "x", ...traces.map((trace) => trace.name)], rows: sorted };
+  const header = [titleOf(spec.layout.xaxis) || "x", ...traces.map((trace) => trace.name)];
+  return { header, rows: sorted, axes: traces.map(() => spec.layout.yaxis) };
+}
+
+/** A row for each line of squares, the topmost first. */
+function heatTable({ layout }, { x, y, z }) {
+  const corner = `${titleOf(layout.yaxis)} \\ ${titleOf(layout.xaxis)}`;
+  const rows = y.map((value, row) => [tickOf(layout.yaxis, value), ...z[row]]).reverse();
+  return { header: [corner, ...x.map((value) => tickOf(layout.xaxis, value))], rows, axes: x.map(() => HEAT_AXIS) };
+}
+
+/** A row for each line through all axes. An axis of the name "log" has its values as decimal logarithms. */
+function parallelTable({ dimensions }) {
+  const columns = dimensions.map((axis) =>
+    axis.values.map((value) => (axis.name === "log" ? Number((10 ** value).toPrecision(6)) : tickOf(axis, value))),
+  );
+  const rows = (columns[0] ?? []).map((_, place) => columns.map((column) => column[place]));
+  return { header: dimensions.map((axis) => axis.label), rows, axes: dimensions.slice(1) };
 }
 
 const titleOf = (axis) => (typeof axis?.title === "string" ? axis.title : (axis?.title?.text ?? ""));

@@ -15,9 +15,16 @@ const xWords = (x) => (isNumber(x) && !Number.isInteger(x) ? x.toFixed(2) : Stri
 
 /** What the chart shows and its latest values, for people who do not see it. */
 function chartWords(label, spec, hidden) {
+  if (heatOf(spec)) return `${label}. Heat map ${rangeWords(heatOf(spec).z.flat(), HEAT_AXIS)}.`;
+  if (parallelOf(spec)) {
+    const { dimensions } = parallelOf(spec);
+    const count = dimensions[0].values.length;
+    return `${label}. ${count} lines through ${dimensions.map((axis) => axis.label).join(", ")}.`;
+  }
+  if (spec.data.some(isOfPoints)) return pointWords(label, spec, hidden);
   const traces = namedTraces(spec).filter((trace) => !hidden.has(trace.name));
   const unit = titleOf(spec.layout.xaxis) || "x";
-  const latest = traces.flatMap(lastOf);
+  const latest = traces.flatMap((trace) => lastOf(trace, spec.layout.xaxis));
   if (!latest.length) {
     const note = (spec.layout.annotations ?? []).map((each) => each.text).join(" ");
     return `${label}. ${note || "No values yet"}.`;
@@ -34,10 +41,27 @@ function chartWords(label, spec, hidden) {
   return `${label}. ${kind} by ${unit}. Latest values: ${said.join(", ")}${end}.`;
 }
 
-function lastOf(trace) {
+/** A line may begin as a single marker; what can be clicked without any line are points for good. */
+const isOfPoints = ({ type, mode, customdata }) => type === "bar" || (mode === "markers" && customdata !== undefined);
+
+/** Of points and bars the number and the range: none of them is the latest. */
+function pointWords(label, spec, hidden) {
+  const traces = namedTraces(spec).filter((trace) => !hidden.has(trace.name));
+  const said = traces.map(({ name, y }) => `${name} ${rangeWords(y, spec.layout.yaxis)}`);
+  return `${label}. By ${titleOf(spec.layout.xaxis) || "kind"}: ${said.join("; ") || "no values yet"}.`;
+}
+
+function rangeWords(values, axis) {
+  const known = values.filter(isNumber);
+  if (!known.length) return "without values yet";
+  const [low, high] = [Math.min(...known), Math.max(...known)].map((value) => numberWords(value, axis, 3));
+  return `of ${known.length} ${known.length === 1 ? "value" : "values"}, ${low} to ${high}`;
+}
+
+function lastOf(trace, xaxis) {
   const place = trace.y.findLastIndex(isNumber);
   if (place < 0) return [];
-  return [{ name: trace.name, value: trace.y[place], x: xsOf(trace)[place], level: isLevel(trace) }];
+  return [{ name: trace.name, value: trace.y[place], x: tickOf(xaxis, xsOf(trace)[place]), level: isLevel(trace) }];
 }
 
 const fileName = (label) => label.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "") || "chart";

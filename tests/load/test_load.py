@@ -31,9 +31,9 @@ pytestmark = [
 UPDATE_LIMIT = 1.5
 """Seconds that 95 of 100 page updates may take with forty sessions on two cores."""
 GROWTH_LIMIT = 0.15
-"""Part by which the server's memory may grow in the half minute after all have come; `soak` looks for small leaks."""
-ROUNDS = 3
-PHASE = 6.0
+"""Part by which the server's memory may grow in the 20 s after all have come; `soak` looks for small leaks."""
+ROUNDS = 2
+PHASE = 5.0
 """Seconds of each phase of the speed comparison."""
 
 
@@ -78,10 +78,10 @@ async def crowd(lab: Lab, watchers: int, typists: int, seconds: float) -> Crowd:
 
 
 def test_forty_sessions_get_their_updates_in_time_and_without_errors(lab: Lab) -> None:
-    seen = asyncio.run(crowd(lab, watchers=30, typists=10, seconds=30))
+    seen = asyncio.run(crowd(lab, watchers=30, typists=10, seconds=20))
     assert seen.errors == []
     assert seen.silent == 0
-    assert min(seen.answers) >= 5
+    assert min(seen.answers) >= 4
     assert percentile(seen.updates, 0.95) <= UPDATE_LIMIT
     assert seen.memory[1] <= seen.memory[0] * (1 + GROWTH_LIMIT)
     assert not lab.store.status(lab.live).over, "the watched run must last as long as the test"
