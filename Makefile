@@ -49,11 +49,11 @@ clean:
 	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@
 
-.venv/dev-installed: requirements.txt requirements-dev.txt | .venv/bin/python
+.venv/dev-installed: requirements.txt requirements-ray.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install -r requirements-dev.txt
 	@touch $@ .venv/run-installed
 
-.venv/bench-installed: requirements.txt requirements-dev.txt requirements-bench.txt | .venv/bin/python
+.venv/bench-installed: requirements.txt requirements-ray.txt requirements-dev.txt requirements-bench.txt | .venv/bin/python
 	$(BIN)/python -m pip install -r requirements-bench.txt
 	@touch $@ .venv/dev-installed .venv/run-installed
 

@@ -467,6 +467,11 @@ class Store:
                 file.write(b"\n")  # a line that a dying process left torn must not swallow the next one
             yield lambda event: _append(file, events.encode(event))
 
+    def append_events(self, run_id: str, lines: bytes) -> None:
+        """Appends whole lines of events that a run has written elsewhere."""
+        with (self.run_folder(run_id) / "events.jsonl").open("ab") as file:
+            file.write(lines)
+
     def read_events(self, run_id: str, offset: int = 0) -> tuple[list[tuple[float, events.Event]], int]:
         """Events written after byte `offset`, each with its time, and the offset to go on from."""
         file = self.run_folder(run_id) / "events.jsonl"

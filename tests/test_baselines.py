@@ -43,7 +43,8 @@ def test_another_beta_finds_the_baseline_with_its_epochs_and_weights(store: Stor
     weights = [load_file(store.run_folder(run_id) / "baseline.safetensors") for run_id in (first, second)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     results = [store.result(run_id) for run_id in (first, second)]
-    assert results[0] is not None and results[1] is not None
+    assert results[0] is not None
+    assert results[1] is not None
     assert results[0]["seeds"]["baseline"] == results[1]["seeds"]["baseline"]
     assert results[0]["right"]["baseline"] == results[1]["right"]["baseline"]
     repeats = [list(stage_of(store, run_id, "repeat")[1]) for run_id in (first, second)]

@@ -275,7 +275,7 @@ def test_a_sweep_that_loses_a_node_has_each_cell_once_and_the_numbers_of_this_ma
 ) -> None:
     here = Store(shutil.copytree(home.home, tmp_path / "here"))
     axes = [{"field": "objective.beta", "values": [0, 1]}, {"field": "objective.temperature", "values": [1, 4]}]
-    asked = {"base": longer(prepared, 100).model_dump(mode="json"), "axes": axes, "seeds": 1}
+    asked = {"base": longer(prepared, 60).model_dump(mode="json"), "axes": axes, "seeds": 1}
 
     def lose_a_node() -> None:
         until(lambda: sum(bool(learned(home, run_id)) for run_id in home.run_ids()) >= 2)

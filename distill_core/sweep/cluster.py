@@ -186,8 +186,7 @@ class RayWorkers:
         at_work = {(flight.run_id, flight.number) for flight in self._flights.values()}
         for (run_id, number), lines in self._board.news().items() if self._board is not None else ():
             if (run_id, number) in at_work:
-                with (self._store.run_folder(run_id) / "events.jsonl").open("ab") as log:
-                    log.write(lines)
+                self._store.append_events(run_id, lines)
 
     # After a run
 

@@ -184,7 +184,11 @@ class _Stretch:
         assert cell.run_id is not None
         self._working[cell.run_id] = cell
         self._begun[cell.run_id] += 1
-        workers.submit(cell.run_id)
+        try:
+            workers.submit(cell.run_id)
+        except DistillError as error:  # its file is gone, or another process has taken the run
+            del self._working[cell.run_id]
+            self._plan.write(ended(cell, state="failed", error=str(error)))
 
     def _take_back(self, one: Ended, workers: Workers) -> None:
         """Writes down how a cell has ended, or begins it again."""
