@@ -233,6 +233,15 @@ def test_a_run_that_is_gone_is_not_opened(home: Store) -> None:
 # Parts
 
 
+def test_sweeps_of_one_name_are_told_apart(home: Store) -> None:
+    """Streamlit knows an option by its words alone."""
+    ids = [made(home, sweep_of(objective__beta=(0, 1)), []) for _ in range(2)]
+    names = _sweep_reading.names(home)
+    assert set(names) == set(ids)
+    assert len(set(names.values())) == 2
+    assert all(name.startswith("β · ") for name in names.values())
+
+
 def test_a_sweep_is_extended_by_what_the_sidebar_has_more() -> None:
     config = sweep_of(objective__beta=(0, 2), student__size=("S",))
     drafted = sweep_of(objective__beta=(1, 2), student__size=("S", "M"))

@@ -57,11 +57,18 @@ class Plan:
         self._listen(cell)
         if cell.state in ENDED:
             self._study.finish(cell)
-            name = sameness(self.config_of(cell))
-            for other in list(self.cells.values()):
-                if other.state not in ENDED and other.run_id == cell.run_id and sameness(self.config_of(other)) == name:
-                    self.write(self._like(other, cell))
+            self._end_followers(cell)
         return cell
+
+    def _end_followers(self, leader: Cell) -> None:
+        """Cells that share the run of one that has ended end with it."""
+        if self._leaders.get(self._outcome(leader)) == leader.number:
+            for cell in list(self.cells.values()):
+                if cell.state not in ENDED and cell.run_id == leader.run_id and cell.number != leader.number:
+                    self.write(self._like(cell, leader))
+
+    def _outcome(self, cell: Cell) -> str:
+        return sameness(self.config_of(cell))
 
     def is_hopeless(self, cell: Cell, epoch: int, accuracy: float) -> bool:
         """Whether the pruner would stop a cell that has this validation accuracy after an epoch."""
@@ -71,7 +78,7 @@ class Plan:
         """A new cell with a run of its own; those of a known outcome are written on the way."""
         while (found := self._study.next_values()) is not None:
             cell = Cell(*found)
-            leader = self.cells.get(self._leaders.setdefault(sameness(self.config_of(cell)), cell.number))
+            leader = self.cells.get(self._leaders.setdefault(self._outcome(cell), cell.number))
             if leader is None:
                 cell = self.write(replace(cell, run_id=self._new_run(cell)))
                 self._ready.append(cell)
@@ -97,8 +104,7 @@ class Plan:
     def _unfinished(self) -> Iterator[Cell]:
         """Cells of an earlier stretch that go on: nobody has ended them, or their run was stopped from outside."""
         for cell in list(self.cells.values()):
-            name = sameness(self.config_of(cell))
-            leader = self.cells[self._leaders.setdefault(name, cell.number)]
+            leader = self.cells[self._leaders.setdefault(self._outcome(cell), cell.number)]
             if cell.state in ENDED and not self._was_stopped(cell, self._sweeps.store):
                 continue
             if leader is not cell:
