@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from distill_core.status import Status
+from distill_core.sweep.record import SweepStatus
 
 COOKIE = "distill_lab_owner"
 
@@ -55,8 +56,8 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def may_manage(status: Status) -> bool:
-    """Whether the person may stop, rename and delete a run: their own, or one of the command line at this machine."""
+def may_manage(status: Status | SweepStatus) -> bool:
+    """Whether the person may stop, rename and delete it: their own, or one of the command line at this machine."""
     return is_local() if status.owner is None else status.owner in (owner(), _hash(_token()))
 
 

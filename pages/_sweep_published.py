@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 IMDB = ("imdb", "hf:imdb", "hf:stanfordnlp/imdb")
-SST2 = ("hf:sst2", "hf:stanfordnlp/sst2", "hf:SetFit/sst2")
 """Names of one data set."""
 
 
@@ -24,9 +23,7 @@ class Published:
 
 PUBLISHED: Sequence[Published] = (
     Published("DistilBERT", IMDB, 0.9282, 66e6, "Sanh et al. 2019", "https://arxiv.org/abs/1910.01108"),
-    Published("BERT", IMDB, 0.8934, 110e6, "KD_Lib's log", "https://github.com/SforAiDl/KD_Lib"),
     Published("LSTM taught by BERT", IMDB, 0.8522, 1.05e6, "KD_Lib's log", "https://github.com/SforAiDl/KD_Lib"),
-    Published("BiLSTM taught by BERT", SST2, 0.907, 0.96e6, "Tang et al. 2019", "https://arxiv.org/abs/1903.12136"),
 )
 
 

@@ -19,7 +19,7 @@ from distill_core.models.sizes import (
     student_model,
     teacher_parameters,
 )
-from pages import _controls, _data_controls, _draft, _identity, _looks, _router, _run_view, _session
+from pages import _controls, _data_controls, _draft, _identity, _looks, _router, _run_view, _session, _sweep_axes
 from pages._copy_link import copy_link
 from pages._phone import close_sidebar
 
@@ -27,13 +27,8 @@ TEACHERS = {"lstm": "LSTM", "pretrained": "Pre-trained", "file": "File"}
 STUDENTS = {"lstm": "LSTM", "gru": "GRU", "textcnn": "CNN", "bag": "Bag"}
 TASKS = {"language_model": "the next word", "lsa": "words of the same texts"}
 MODES = {"offline": "only answers", "joint": "learns too (joint)"}
-DISTANCES = {
-    "kl_teacher_student": "KL(teacher‖student)",
-    "kl_student_teacher": "KL(student‖teacher)",
-    "jensen_shannon": "Jensen–Shannon",
-    "logit_mse": "logit MSE",
-}
-VECTORS = {"random": "random", "teacher": "from the teacher", "glove": "GloVe"}
+DISTANCES = _sweep_axes.SETTINGS["objective.divergence"].words
+VECTORS = _sweep_axes.SETTINGS["student.word_vectors"].words
 
 
 def settings() -> bool:
@@ -145,6 +140,7 @@ def _loss_settings() -> None:
 
 
 def _teaching_settings() -> None:
+    _controls.number("training", "label_share", step=0.05, format="%.2f")
     _controls.switch("training", "transfer")
     _controls.number("training", "augment", step=1)
     _controls.choose("training", "assistant")

@@ -22,6 +22,7 @@ from distill_core.sweep.outlook import outlook
 from distill_core.sweep.plan import Plan, ended
 from distill_core.sweep.readying import Teachers
 from distill_core.sweep.record import Sweeps, SweepState, SweepWish
+from distill_core.sweep.space import SweepConfig
 from distill_core.sweep.workers import Ended, LocalWorkers, Workers
 
 LOOK = 0.25
@@ -62,7 +63,8 @@ def drive(
         try:
             with _turn(sweeps, check):
                 sweeps.update(sweep_id, status="running", started=time.time())
-                _Stretch(sweep_id, sweeps, listen, check).work()
+                with _workers(sweeps.config(sweep_id), sweeps) as workers:
+                    _Stretch(sweep_id, sweeps, listen, check, workers).work()
             error = common_error(sweeps.cells(sweep_id))
             state = "finished" if error is None else "failed"
         except _Asked as asked:
@@ -112,13 +114,37 @@ def _check(sweep_id: str, sweeps: Sweeps, heed: Callable[[], None]) -> None:
         raise _Asked(wish)
 
 
+@contextmanager
+def _workers(config: SweepConfig, sweeps: Sweeps) -> Iterator[Workers]:
+    """What trains the cells; it gets ready while the plan is made. What ends the work ends the runs."""
+    workers: Workers
+    if config.executor == "local":
+        workers = LocalWorkers(sweeps.store)
+    else:
+        from distill_core.sweep.cluster import RayWorkers
+
+        workers = RayWorkers(sweeps.store, config.address)
+    try:
+        yield workers
+    except BaseException:
+        workers.stop()
+        raise
+    finally:
+        workers.close()
+
+
 class _Stretch:
     """One stretch of work on a sweep, from its start or resumption to its end or the next pause."""
 
     def __init__(
-        self, sweep_id: str, sweeps: Sweeps, listen: Callable[[Cell], None], check: Callable[[], None]
+        self,
+        sweep_id: str,
+        sweeps: Sweeps,
+        listen: Callable[[Cell], None],
+        check: Callable[[], None],
+        workers: Workers,
     ) -> None:
-        self._store, self._check = sweeps.store, check
+        self._store, self._check, self._workers = sweeps.store, check, workers
         self._plan = Plan(sweep_id, sweeps, listen)
         self._teachers = Teachers(sweeps.store, check)
         self._working: dict[str, Cell] = {}
@@ -137,36 +163,23 @@ class _Stretch:
         if first is None:
             return
         self._teachers.have(self._plan.config_of(first))  # with all cores, before the workers take them
-        workers = self._workers()
         try:
-            self._train(workers)
-        except BaseException:
-            workers.stop()
-            raise
+            self._train()
         finally:
             self._teachers.close()
-            workers.close()
 
-    def _workers(self) -> Workers:
-        config = self._plan.config
-        if config.executor == "local":
-            return LocalWorkers(self._store)
-        from distill_core.sweep.cluster import RayWorkers
-
-        return RayWorkers(self._store, config.address)
-
-    def _train(self, workers: Workers) -> None:
+    def _train(self) -> None:
         while True:
             self._check()
-            while len(self._working) < workers.slots and (cell := self._plan.take(self._can_begin)) is not None:
-                self._begin(cell, workers)
+            while len(self._working) < self._workers.slots and (cell := self._plan.take(self._can_begin)) is not None:
+                self._begin(cell)
             waiting = self._plan.ahead()
             if not self._working and waiting is None:
                 return
-            for one in workers.ended(LOOK) if self._working else self._idle():
-                self._take_back(one, workers)
+            for one in self._workers.ended(LOOK) if self._working else self._idle():
+                self._take_back(one)
             if self._plan.config.pruner != "none":
-                self._prune(workers)
+                self._prune()
 
     def _can_begin(self, cell: Cell) -> bool:
         """Whether a cell's teacher is there; one that is not is trained beside the others."""
@@ -180,17 +193,17 @@ class _Stretch:
         time.sleep(LOOK)
         return []
 
-    def _begin(self, cell: Cell, workers: Workers) -> None:
+    def _begin(self, cell: Cell) -> None:
         assert cell.run_id is not None
         self._working[cell.run_id] = cell
         self._begun[cell.run_id] += 1
         try:
-            workers.submit(cell.run_id)
+            self._workers.submit(cell.run_id)
         except DistillError as error:  # its file is gone, or another process has taken the run
             del self._working[cell.run_id]
             self._plan.write(ended(cell, state="failed", error=str(error)))
 
-    def _take_back(self, one: Ended, workers: Workers) -> None:
+    def _take_back(self, one: Ended) -> None:
         """Writes down how a cell has ended, or begins it again."""
         cell = self._working.pop(one.run_id)
         status = self._store.status(one.run_id)
@@ -202,12 +215,12 @@ class _Stretch:
             hopeless = one.run_id in self._hopeless and status.status == "cancelled"
             self._plan.write(ended(cell, state="pruned" if hopeless else status.status, error=status.error))
         elif self._begun[one.run_id] < TRIES:
-            self._begin(cell, workers)
+            self._begin(cell)
         else:
             why = one.lost or status.error or "its process has ended without saying why"
             self._plan.write(ended(cell, state="failed", error=f"Begun {TRIES} times; at last: {why}"))
 
-    def _prune(self, workers: Workers) -> None:
+    def _prune(self) -> None:
         """Ends cells whose accuracy after an epoch leaves no hope."""
         for run_id, cell in self._working.items():
             found, self._read[run_id] = self._store.read_events(run_id, self._read[run_id])
@@ -217,4 +230,4 @@ class _Stretch:
                     continue
                 if self._plan.is_hopeless(cell, epoch.epoch, epoch.accuracy):
                     self._hopeless.add(run_id)
-                    workers.cancel(run_id)
+                    self._workers.cancel(run_id)

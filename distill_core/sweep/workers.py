@@ -20,7 +20,7 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from distill_core import keys, steering
+from distill_core import keys, openmp, steering
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError, Interrupted
 from distill_core.store import Store
@@ -105,10 +105,8 @@ class LocalWorkers:
     """A process for each core of this machine."""
 
     def __init__(self, store: Store, slots: int | None = None) -> None:
-        from distill_core import device
-
         self._store = store
-        self._slots = slots or device.cores()
+        self._slots = slots or openmp.cores()
         self._runs: dict[Future[None], str] = {}
         self._baselines: dict[Future[None], tuple[str, int]] = {}
         self._known = set[tuple[str, int]]()
@@ -171,7 +169,9 @@ class LocalWorkers:
     def _new_pool(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
         self._stopping = context.Event()
-        return ProcessPoolExecutor(self._slots, context, _take_part, (self._slots, self._stopping))
+        pool = ProcessPoolExecutor(self._slots, context, _take_part, (self._slots, self._stopping))
+        pool.submit(os.getpid)  # all processes start with the first task, and load PyTorch before a run waits for it
+        return pool
 
     def _all_lost(self) -> list[Ended]:
         lost = [Ended(run_id, "a process of this machine was killed") for run_id in self._runs.values()]
@@ -188,8 +188,6 @@ class LocalWorkers:
 
 def _take_part(workers: int, stopping: Event) -> None:
     """Sets a process up before it loads PyTorch."""
-    from distill_core import openmp
-
     openmp.sleep_soon()
     os.nice(5)  # the pages, and a run that somebody watches, stay quick
     threading.Thread(target=_end_with_driver, name="driver-watch", daemon=True).start()
