@@ -34,16 +34,21 @@ TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
 
 
 def seconds_by_stage(
-    config: RunConfig, profile: Profile | None, store: Store, rates: Mapping[str, float] | None = None
+    config: RunConfig,
+    profile: Profile | None,
+    store: Store,
+    rates: Mapping[str, float] | None = None,
+    cached: set[str] | None = None,
 ) -> dict[str, float]:
     """Expected seconds of each stage; stages whose outcome lies in the home folder take none.
 
     Args:
         profile: None while the data set has not been read; then a large one is assumed.
         rates: multiply-adds a second by kind of work, by default those of past runs.
+        cached: the stages that take none, where that is known.
     """
     rates = learned_rates(store, profile) if rates is None else rates
-    cached = _cached_stages(config, store)
+    cached = cached_stages(config, store) if cached is None else cached
     return {
         stage: 0.0 if stage in cached else work / rates.get(_kind(config, stage), DEFAULT_RATE)
         for stage, work in work_by_stage(config, profile).items()
@@ -52,10 +57,10 @@ def seconds_by_stage(
 
 def teacher_is_cached(config: RunConfig, store: Store) -> bool:
     """Whether the teacher of this configuration has been trained before."""
-    return "finetune" in _cached_stages(config, store)
+    return "finetune" in cached_stages(config, store)
 
 
-def _cached_stages(config: RunConfig, store: Store) -> set[str]:
+def cached_stages(config: RunConfig, store: Store) -> set[str]:
     """The stages whose outcome lies in the home folder."""
     folder, cached = store.data_folder, set[str]()
     try:
@@ -64,8 +69,7 @@ def _cached_stages(config: RunConfig, store: Store) -> set[str]:
     except DistillError:  # the file of a past run may be gone
         return cached
     seed = config.training.seed
-    precisions = ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
-    for precision in precisions:
+    for precision in precisions(config):
         if store.cached("teachers", keys.teacher_key(config, precision, folder)):
             cached |= {"pretrain", "finetune", "cache"}
         if store.cached("transfer", keys.transfer_key(config, precision, folder)):
@@ -76,6 +80,11 @@ def _cached_stages(config: RunConfig, store: Store) -> set[str]:
         if any(store.cached("baselines", key) for key in baselines):
             cached.add("baseline")
     return cached
+
+
+def precisions(config: RunConfig) -> tuple[str, ...]:
+    """What the precision of a run may be."""
+    return ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
 
 
 def learned_rates(store: Store, profile: Profile | None = None, *, packed: bool = False) -> Mapping[str, float]:

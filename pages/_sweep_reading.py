@@ -17,7 +17,7 @@ from distill_core import files
 from distill_core.errors import DistillError
 from distill_core.status import short
 from distill_core.store import Store
-from distill_core.sweep.cells import Cell
+from distill_core.sweep.cells import ENDED, Cell
 from distill_core.sweep.questions import QUESTIONS
 from distill_core.sweep.record import Sweeps, SweepStatus, SweepWish
 from distill_core.sweep.space import SweepConfig
@@ -46,7 +46,7 @@ class View:
     @property
     def ended(self) -> int:
         """How many cells nothing more is going to happen to, unless somebody resumes the sweep."""
-        return sum(cell.state not in ("waiting", "running") for cell in self.cells)
+        return sum(cell.state in ENDED for cell in self.cells)
 
 
 @dataclass

@@ -34,17 +34,25 @@ def show(sweep_id: str, drafted: SweepConfig | None) -> None:
 
 
 def _rest(sweep_id: str, drafted: SweepConfig | None) -> None:
-    seen = _sweep_reading.view(_session.store(), sweep_id)
+    seen = _seen(sweep_id)
     if not seen.status.over:  # another browser has resumed it
         st.rerun()
     _body(seen, drafted)
 
 
 def _work(sweep_id: str, drafted: SweepConfig | None) -> None:
-    seen = _sweep_reading.view(_session.store(), sweep_id)
+    seen = _seen(sweep_id)
     if seen.status.over:
         st.rerun()
     _body(seen, drafted)
+
+
+def _seen(sweep_id: str) -> View:
+    """The sweep now; of one that cannot be read any more the whole page says so."""
+    try:
+        return _sweep_reading.view(_session.store(), sweep_id)
+    except DistillError:
+        st.rerun()
 
 
 def _body(seen: View, drafted: SweepConfig | None) -> None:
@@ -74,14 +82,17 @@ def _progress_row(seen: View, drafted: SweepConfig | None) -> None:
             _buttons(seen, drafted)
         else:
             st.caption("Started in another browser: watch it here, or start your own.")
-        st.button(
+        words = "Puts its question, axes and choices into the sidebar, to start it anew or to add to them."
+        taken = st.button(
             "Take its axes",
             key="sweep.take",
             type="tertiary",
-            help="Puts its question, axes and choices into the sidebar, to start it anew or to add to them.",
+            help=words,
             on_click=_sweep_controls.take,
             args=(seen.config,),
         )
+        if taken:
+            st.rerun()  # the sidebar lies outside of this fragment
 
 
 def progress(seen: View, now: float) -> tuple[float, str]:
@@ -95,6 +106,8 @@ def progress(seen: View, now: float) -> tuple[float, str]:
     share = min(seen.ended / planned, 1.0)
     if seen.status.over:
         return share, f"{STATES[seen.status.status]} · {words}"
+    if seen.status.status == "queued":
+        return share, f"Waiting for its turn · {words}" + (f" · {ASKED[seen.wish]}" if seen.wish in ASKED else "")
     left = outlook.remaining(seen.config, seen.status, seen.cells, now)
     until = "" if left is None else f" · about {_looks.duration(left)} left"
     return share, words + (f" · {ASKED[seen.wish]}" if seen.wish in ASKED else until)
@@ -104,7 +117,7 @@ def _buttons(seen: View, drafted: SweepConfig | None) -> None:
     store, sweep_id, over = _session.store(), seen.sweep_id, seen.status.over
     heard = not over and seen.wish in ASKED
     if not over:
-        words = "Stops within seconds. Cells at work go on later from where they were."
+        words = "Stops within seconds. Cells at work go on later, on this machine from where they were."
         if st.button("Pause", icon=":material/pause:", key="sweep.pause", help=words, disabled=heard):
             _do(lambda: sweeper.pause(store, sweep_id))
     elif seen.status.status != "finished":

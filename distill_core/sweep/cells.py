@@ -10,6 +10,7 @@ from typing import Any, Literal
 from distill_core.sweep.space import Values
 
 CellState = Literal["waiting", "running", "finished", "failed", "pruned", "cancelled"]
+ENDED: frozenset[CellState] = frozenset({"finished", "failed", "pruned", "cancelled"})
 
 
 @dataclass(frozen=True)

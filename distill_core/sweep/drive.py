@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distill_core.errors import DistillError, Interrupted
-from distill_core.events import Epoch
-from distill_core.sweep.cells import Cell, Measured
+from distill_core.errors import DistillError, Interrupted, LimitError, RunError
+from distill_core.events import Epoch, RunCancelled
+from distill_core.sweep.cells import ENDED, Cell, Measured
 from distill_core.sweep.outlook import outlook
 from distill_core.sweep.plan import Plan, ended
 from distill_core.sweep.readying import Teachers
@@ -57,7 +58,8 @@ def drive(
     """
     with sweeps.claim(sweep_id):
         check = partial(_check, sweep_id, sweeps, heed)
-        sweeps.update(sweep_id, status="queued", started=None, ended=None, pid=os.getpid(), error=None)
+        worked = sweeps.status(sweep_id).worked + _lost_seconds(sweep_id, sweeps)
+        sweeps.update(sweep_id, status="queued", started=None, ended=None, pid=os.getpid(), error=None, worked=worked)
         state: SweepState = "failed"
         error = None
         try:
@@ -69,8 +71,10 @@ def drive(
             state = "finished" if error is None else "failed"
         except _Asked as asked:
             state = "cancelled" if asked.wish == "cancel" else "paused"
-        except Interrupted:
-            state = "interrupted"
+            if state == "cancelled":
+                give_up(sweep_id, sweeps)
+        except (Interrupted, LimitError) as stop:
+            state, error = "interrupted", str(stop) or None
         except BaseException as problem:
             error = str(problem) if isinstance(problem, DistillError) else f"{type(problem).__name__}: {problem}"
             raise
@@ -79,10 +83,34 @@ def drive(
         return state
 
 
+def give_up(sweep_id: str, sweeps: Sweeps) -> None:
+    """Ends the cells of a cancelled sweep that have begun and not ended, and their runs."""
+    for cell in sweeps.cells(sweep_id):
+        if cell.state not in ENDED:
+            sweeps.append(sweep_id, ended(cell, state="cancelled"))
+            with suppress(RunError):
+                sweeps.store.end_run(str(cell.run_id), RunCancelled())
+
+
+def _lost_seconds(sweep_id: str, sweeps: Sweeps) -> float:
+    """Seconds of a stretch whose driver was killed: as far as its last cell tells."""
+    started = sweeps.status(sweep_id).started
+    if started is None:
+        return 0.0
+    return max([0.0, *(cell.ended - started for cell in sweeps.cells(sweep_id) if cell.ended is not None)])
+
+
 def common_error(cells: Sequence[Cell]) -> str | None:
     """Why a sweep has come to nothing; None if any of its cells has finished."""
     errors = [cell.error for cell in cells if cell.error is not None]
     return None if any(cell.state == "finished" for cell in cells) or not errors else errors[0]
+
+
+def outcome(cell: Cell, result: Mapping[str, Any]) -> Cell:
+    """A cell whose run has a result; one that was stopped and kept says nothing beside the others."""
+    if result.get("stopped"):
+        return ended(cell, state="cancelled", error="Its training was stopped before its end.")
+    return ended(cell, state="finished", measured=Measured.of(result))
 
 
 def _leave(sweep_id: str, sweeps: Sweeps, state: SweepState, error: str | None) -> None:
@@ -173,8 +201,7 @@ class _Stretch:
             self._check()
             while len(self._working) < self._workers.slots and (cell := self._plan.take(self._can_begin)) is not None:
                 self._begin(cell)
-            waiting = self._plan.ahead()
-            if not self._working and waiting is None:
+            if self._plan.ahead() is None and not self._working:
                 return
             for one in self._workers.ended(LOOK) if self._working else self._idle():
                 self._take_back(one)
@@ -206,11 +233,13 @@ class _Stretch:
     def _take_back(self, one: Ended) -> None:
         """Writes down how a cell has ended, or begins it again."""
         cell = self._working.pop(one.run_id)
-        status = self._store.status(one.run_id)
-        if status.status == "finished":
-            result = self._store.result(one.run_id)
-            assert result is not None
-            self._plan.write(ended(cell, state="finished", measured=Measured.of(result)))
+        try:
+            status, result = self._store.status(one.run_id), self._store.result(one.run_id)
+        except RunError as error:  # somebody has deleted it, or the disk has spoilt it
+            self._plan.write(ended(cell, state="failed", error=str(error)))
+            return
+        if status.status == "finished" and result is not None:
+            self._plan.write(outcome(cell, result))
         elif status.final:
             hopeless = one.run_id in self._hopeless and status.status == "cancelled"
             self._plan.write(ended(cell, state="pruned" if hopeless else status.status, error=status.error))

@@ -16,13 +16,12 @@ from typing import Any
 
 import distill_core
 from distill_core.errors import ConfigError
+from distill_core.sweep.workers import RUNS_A_GPU
 
 CONNECT_SECONDS = 10.0
 SETTINGS = b"\x04"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
 """How a client of gRPC begins, with an empty frame of settings; the server answers with its own (RFC 9113, 3.4)."""
-RUNS_A_GPU = 8
-"""The most runs that share a GPU: each takes some hundred megabytes of its memory before it has done anything."""
 
 
 def package() -> Any:

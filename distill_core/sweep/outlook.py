@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill_core import estimate, keys, openmp
 from distill_core.config import RunConfig
+from distill_core.data.profile import Profile
 from distill_core.store import Store
-from distill_core.sweep.cells import Cell
+from distill_core.sweep.cells import ENDED, Cell
 from distill_core.sweep.record import SweepStatus
-from distill_core.sweep.space import SweepConfig, Values, cell_config, corners, distinct, grid
+from distill_core.sweep.space import SweepConfig, Values, cell_config, corners, distinct, grid, label
 
 START_SECONDS = 5.0
 """Seconds until the processes have loaded PyTorch and the first cells work."""
@@ -43,29 +44,56 @@ def outlook(config: SweepConfig, store: Store, begun: Sequence[Cell] = ()) -> Ou
         scale = cells / len(runs) if runs else 0.0
     else:
         cells = len(_ahead(config, begun))
-    rates = estimate.learned_rates(store, packed=True)
+    rates, alike = estimate.learned_rates(store, packed=True), dict[str, _Alike]()
     teachers, baselines = dict[str, float](), dict[str, float]()
     students = 0.0
     for run in runs:
-        seconds = _once_each(run, store, rates)
-        shared = sum(seconds.get(stage, 0.0) for stage in estimate.TEACHER_STAGES)
-        teachers[keys.teacher_key(run, "", store.data_folder)] = shared
-        alone = keys.baseline_key(run, "", store.data_folder, 0, 0)
-        baselines[alone] = config.seeds * seconds.get("baseline", 0.0)
+        name = run.model_dump_json(exclude={"objective"}) + run.objective.mode
+        shared = alike[name] = alike.get(name) or _Alike.of(run, config.seeds, store)
+        seconds = estimate.seconds_by_stage(shared.single(run), shared.profile, store, rates, shared.cached)
+        teachers[shared.teacher] = sum(seconds.get(stage, 0.0) for stage in estimate.TEACHER_STAGES)
+        baselines[shared.baseline] = shared.missing * seconds.get("baseline", 0.0)
         own = seconds.get("assistant", 0.0) + seconds.get("test", 0.0) + RUN_SECONDS
         students += own + config.seeds * seconds.get("distil", 0.0)
     work = scale * students + sum(baselines.values())
-    trainings = round(scale * len(runs)) * config.seeds + len(baselines) * config.seeds
-    total = START_SECONDS + sum(teachers.values()) + work / min(openmp.cores(), max(round(scale * len(runs)), 1))
-    return Outlook(cells, round(scale * len(runs)), trainings, total if runs else 0.0)
+    count = round(scale * len(runs))
+    trainings = count * config.seeds + sum({one.baseline: one.missing for one in alike.values()}.values())
+    total = START_SECONDS + sum(teachers.values()) + work / min(openmp.cores(), max(count, 1))
+    return Outlook(cells, count, trainings, total if runs else 0.0)
 
 
-def _once_each(run: RunConfig, store: Store, rates: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of each stage of a run with one seed."""
-    single = run.training.model_copy(update={"seeds": 1})
-    return estimate.seconds_by_stage(
-        run.model_copy(update={"training": single}), estimate.past_profile(run, store), store, rates
-    )
+@dataclass(frozen=True)
+class _Alike:
+    """What runs share that differ in the objective alone: looked up once, since that takes milliseconds.
+
+    `missing` counts the seeds whose baseline has yet to be trained by a process of one core.
+    """
+
+    teacher: str
+    baseline: str
+    missing: int
+    profile: Profile | None
+    cached: set[str]
+
+    @classmethod
+    def of(cls, run: RunConfig, seeds: int, store: Store) -> _Alike:
+        folder, first = store.data_folder, run.training.seed
+        precisions = estimate.precisions(run)
+        kept = [
+            seed
+            for seed in range(first, first + seeds)
+            if any(store.cached("baselines", keys.baseline_key(run, each, folder, seed, 1)) for each in precisions)
+        ]
+        glove = run.student.word_vectors == "glove"  # its baselines are shared with nobody
+        name = run.digest() if glove else keys.baseline_key(run, "", folder, 0, 0)
+        missing = (seeds if glove else seeds - len(kept)) if run.training.baseline else 0
+        cached = estimate.cached_stages(run, store) - {"baseline"}
+        return cls(keys.teacher_key(run, "", folder), name, missing, estimate.past_profile(run, store), cached)
+
+    @staticmethod
+    def single(run: RunConfig) -> RunConfig:
+        """The run with one seed."""
+        return run.model_copy(update={"training": run.training.model_copy(update={"seeds": 1})})
 
 
 def remaining(config: SweepConfig, status: SweepStatus, cells: Sequence[Cell], now: float) -> float | None:
@@ -73,17 +101,18 @@ def remaining(config: SweepConfig, status: SweepStatus, cells: Sequence[Cell], n
     if status.estimated is None:
         return None
     worked = status.worked + (now - status.started if status.started is not None and not status.over else 0.0)
-    ended = sum(cell.state not in ("waiting", "running") for cell in cells)
+    ended = [cell for cell in cells if cell.state in ENDED]
     by_estimate = max(status.estimated - worked, 0.0)
     if not ended:
         return by_estimate
-    by_pace = worked / ended * max(config.planned - ended, 0)
-    trust = min(ended / 8, 1.0)
+    runs = len({cell.run_id for cell in ended})  # cells that share one cost nothing
+    by_pace = worked / runs * max(config.planned - len(ended), 0)
+    trust = min(runs / 8, 1.0)
     return trust * by_pace + (1 - trust) * by_estimate
 
 
 def _ahead(config: SweepConfig, begun: Sequence[Cell]) -> list[Values]:
     if config.sampler != "grid":
         return corners(config)
-    known = [cell.values for cell in begun]
-    return [values for values in grid(config) if values not in known]
+    known = {label(cell.values) for cell in begun}
+    return [values for values in grid(config) if label(values) not in known]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
+from distill_core import limits, storage
 from distill_core.config import RunConfig
+from distill_core.errors import RunError
 from distill_core.status import Notes, short
 from distill_core.store import Store
-from distill_core.sweep.cells import Cell
+from distill_core.sweep.cells import ENDED, Cell
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import cell_config, label, sameness
 from distill_core.sweep.study import Study
-
-ENDED = ("finished", "failed", "pruned", "cancelled")
 
 
 class Plan:
@@ -96,6 +97,7 @@ class Plan:
 
     def _new_run(self, cell: Cell) -> str:
         store = self._sweeps.store
+        storage.check_room(store, limits.load(store.home))
         owner = self._sweeps.status(self._sweep_id).owner
         run_id = store.create_run(self.config_of(cell), owner=owner, sweep=self._sweep_id)
         store.write_notes(run_id, Notes(label(cell.values), (f"sweep {short(self._sweep_id)}",)))
@@ -107,16 +109,20 @@ class Plan:
             leader = self.cells[self._leaders.setdefault(self._outcome(cell), cell.number)]
             if cell.state in ENDED and not self._was_stopped(cell, self._sweeps.store):
                 continue
-            if leader is not cell:
+            if leader.number != cell.number:
                 self._follow(replace(cell, state="waiting"), leader)
-            elif cell.run_id is None or not self._sweeps.store.run_folder(cell.run_id).is_dir():
-                yield self.write(replace(cell, state="waiting", run_id=self._new_run(cell), error=None))
-            else:
-                yield replace(cell, state="waiting")
+                continue
+            there = cell.run_id is not None and self._sweeps.store.run_folder(cell.run_id).is_dir()
+            run_id = cell.run_id if there else self._new_run(cell)
+            yield self.write(replace(cell, state="waiting", run_id=run_id, error=None, ended=None))
 
     @staticmethod
     def _was_stopped(cell: Cell, store: Store) -> bool:
-        return cell.state == "failed" and cell.run_id is not None and store.status(cell.run_id).status == "interrupted"
+        if cell.state != "failed" or cell.run_id is None:
+            return False
+        with suppress(RunError):  # somebody has deleted it
+            return store.status(cell.run_id).status == "interrupted"
+        return False
 
 
 def ended(cell: Cell, **changes: object) -> Cell:

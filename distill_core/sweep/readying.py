@@ -12,6 +12,9 @@ from distill_core.errors import DistillError
 from distill_core.store import Store
 from distill_core.sweep.workers import prepare
 
+_NONE = ""
+"""A teacher that nobody can have."""
+
 
 class Teachers:
     """Knows which teachers have answered, and trains one at a time.
@@ -22,7 +25,7 @@ class Teachers:
 
     def __init__(self, store: Store, check: Callable[[], None]) -> None:
         self._store, self._check = store, check
-        self._there = set[str]()
+        self._there = {_NONE}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -65,4 +68,7 @@ class Teachers:
 
     def _name(self, config: RunConfig) -> str:
         folder, training = self._store.data_folder, config.training
-        return keys.transfer_key(config, training.precision, folder) + config.student.word_vectors + training.assistant
+        with suppress(DistillError):  # its file is gone
+            key = keys.transfer_key(config, training.precision, folder)
+            return f"{key} {config.student.word_vectors} {training.assistant}"
+        return _NONE

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from distill_core.sweep.space import SweepConfig, parse_sweep
 SweepState = Literal["queued", "running", "paused", "interrupted", "finished", "failed", "cancelled"]
 SweepWish = Literal["run", "pause", "cancel"]
 OPEN: frozenset[SweepState] = frozenset({"queued", "running"})
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 START_SECONDS = 30.0
 """Seconds that a driver may take until it holds a sweep that waits for it."""
 
@@ -81,7 +83,8 @@ class Sweeps:
     def ids(self) -> list[str]:
         """All sweeps, oldest first."""
         folder = self.store.home / "sweeps"
-        return sorted(path.parent.name for path in folder.glob("[0-9]*/status.json"))
+        names = (path.parent.name for path in folder.glob("[0-9]*/status.json"))
+        return sorted(name for name in names if _ID.fullmatch(name))
 
     def find(self, name: str) -> str:
         """The sweep that has this id, or alone ends with it. Raises RunError."""
@@ -152,7 +155,7 @@ class Sweeps:
         try:
             with FileLock(self.folder(sweep_id) / ".claim", timeout=0):
                 return False
-        except Timeout:
+        except (Timeout, PermissionError):  # a folder that may be read alone is somebody else's
             return True
 
     def ask(self, sweep_id: str, wish: SweepWish) -> None:
@@ -189,6 +192,8 @@ class Sweeps:
                     text = opened.read()
             except FileNotFoundError:  # somebody has just deleted the sweep
                 return []
+            except OSError as error:
+                raise RunError(f"cells of sweep {sweep_id!r} cannot be read ({error}); check the disk") from None
             whole = text[: text.rfind(b"\n") + 1]
             new = [cell for line in whole.splitlines() if (cell := _cell(line)) is not None]
             cells = latest([*(cells if size > seen else []), *new])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distill_core.config import digest
 from distill_core.errors import ConfigError
-from distill_core.sweep.cells import Cell, Measured
+from distill_core.sweep.cells import ENDED, Cell, Measured
 from distill_core.sweep.space import Axis, SweepConfig, Values, grid
 
 if TYPE_CHECKING:
@@ -59,10 +59,13 @@ class Study:
                 f"storage must be a database that can be opened, got {_without_password(url)!r}: "
                 f"{_first_line(error)}; install its driver, or leave it out for sweeps.db"
             ) from error
-        self._trials = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        known = self._study.get_trials(deepcopy=False)
+        self._count = len(known)
+        over = {trial.number for trial in known if trial.state.is_finished()}
         self._reported: dict[int, optuna.Trial] = {}
         for cell in cells:
-            self._take_over(cell)
+            if cell.number not in over:
+                self._take_over(cell)
         begun = {_name(cell.values) for cell in cells}
         missing = [values for values in grid(config) if _name(values) not in begun] if config.sampler == "grid" else []
         self._missing = iter(missing)
@@ -111,20 +114,20 @@ class Study:
     def _take_over(self, cell: Cell) -> None:
         """Adds a cell that the database lacks; one that has begun there goes on."""
         import optuna
-        from optuna.trial import TrialState
+        from optuna.trial import TrialState, create_trial
 
-        known = self._trials.get(cell.number)
-        ended = cell.state in ("finished", "failed", "pruned", "cancelled")
-        if known is None:
-            trial = optuna.trial.create_trial(
-                state=TrialState.RUNNING, params=dict(cell.values), distributions=self._axes
-            )
-            self._study.add_trial(trial)
-            known = self._study.get_trials(deepcopy=False)[-1]
-        if not ended and not known.state.is_finished():
-            self._reported[cell.number] = optuna.Trial(self._study, known._trial_id)
-        elif not known.state.is_finished():
+        for _ in range(self._count, cell.number):  # a trial whose cell was never written, in an earlier database
+            self._study.add_trial(create_trial(state=TrialState.FAIL))
+        if cell.number >= self._count:
+            running = create_trial(state=TrialState.RUNNING, params=dict(cell.values), distributions=self._axes)
+            self._study.add_trial(running)
+        self._count = max(self._count, cell.number + 1)
+        if cell.state in ENDED:
             self.finish(cell)
+        elif begun := self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = next((trial for trial in begun if trial.number == cell.number), None)
+            if trial is not None:
+                self._reported[cell.number] = optuna.Trial(self._study, trial._trial_id)
 
 
 def distribution(axis: Axis) -> BaseDistribution:

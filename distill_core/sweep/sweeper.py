@@ -8,19 +8,25 @@ import time
 from pathlib import Path
 
 from distill_core import limits, storage
-from distill_core.errors import RunError
+from distill_core.errors import LimitError, RunError
 from distill_core.store import Store
+from distill_core.sweep.cells import ENDED
+from distill_core.sweep.drive import give_up
 from distill_core.sweep.outlook import outlook
 from distill_core.sweep.record import Sweeps
-from distill_core.sweep.space import SweepConfig
+from distill_core.sweep.space import SweepConfig, parse_sweep
 
 _drivers: list[subprocess.Popen[bytes]] = []
 """Drivers that this process has started; a process object that is dropped warns that its process still runs."""
 
 
 def submit(store: Store, config: SweepConfig, owner: str | None = None) -> str:
-    """Begins a sweep and returns its id at once. Raises LimitError: there is no room for its runs."""
-    storage.check_room(store, limits.load(store.home))
+    """Begins a sweep and returns its id at once.
+
+    Raises:
+        LimitError: there is no room for its runs, or too many of the owner's sweeps wait already.
+    """
+    _check_limits(store, owner)
     sweep_id = Sweeps(store).create(config, owner, outlook(config, store).seconds)
     _start(store, sweep_id)
     return sweep_id
@@ -39,6 +45,7 @@ def cancel(store: Store, sweep_id: str) -> None:
     """Ends a sweep; the cells that have ended stay."""
     sweeps = Sweeps(store)
     if sweeps.status(sweep_id).over:
+        give_up(sweep_id, sweeps)
         sweeps.update(sweep_id, status="cancelled")
     else:
         sweeps.ask(sweep_id, "cancel")
@@ -49,11 +56,11 @@ def resume(store: Store, sweep_id: str) -> None:
 
     Raises:
         RunError: it is at work.
-        LimitError: there is no room for its runs.
+        LimitError: there is no room for its runs, or too many of the owner's sweeps wait already.
     """
-    storage.check_room(store, limits.load(store.home))
     sweeps = Sweeps(store)
     status = sweeps.status(sweep_id)
+    _check_limits(store, status.owner)
     if not status.over:
         raise RunError(f"sweep must be at rest to be resumed, got {sweep_id!r} which is {status.status}; watch it")
     sweeps.ask(sweep_id, "run")
@@ -73,7 +80,7 @@ def extended(store: Store, sweep_id: str, config: SweepConfig) -> None:
     Raises:
         RunError: it is at work, or the new settings would leave out cells that it has, or change them.
     """
-    sweeps = Sweeps(store)
+    config, sweeps = parse_sweep(dict(config)), Sweeps(store)
     before, cells, status = sweeps.config(sweep_id), sweeps.cells(sweep_id), sweeps.status(sweep_id)
     if [axis.field for axis in config.axes] != [axis.field for axis in before.axes]:
         raise RunError(
@@ -87,7 +94,22 @@ def extended(store: Store, sweep_id: str, config: SweepConfig) -> None:
         missing = {repr(cell.values[axis.field]) for cell in cells} - {repr(value) for value in axis.values}
         if axis.values and missing:
             raise RunError(f"axis {axis.field} must keep {', '.join(sorted(missing))}, which cells have; add to it")
-    sweeps.extend(sweep_id, config, status.worked + outlook(config, store, cells).seconds)
+    sweeps.extend(
+        sweep_id,
+        config,
+        status.worked + outlook(config, store, [cell for cell in cells if cell.state in ENDED]).seconds,
+    )
+
+
+def _check_limits(store: Store, owner: str | None) -> None:
+    allowed, sweeps = limits.load(store.home), Sweeps(store)
+    storage.check_room(store, allowed)
+    waiting = [status for status in map(sweeps.status, sweeps.ids()) if not status.over and status.owner == owner]
+    if owner is not None and allowed.queued_per_owner is not None and len(waiting) >= allowed.queued_per_owner:
+        raise LimitError(
+            f"queued_per_owner must not exceed {allowed.queued_per_owner}, got {len(waiting) + 1} sweeps of yours that "
+            "wait or work; wait for one to end, or cancel one"
+        )
 
 
 def _start(store: Store, sweep_id: str) -> None:

@@ -16,7 +16,7 @@ from distill_core.errors import ConfigError
 from distill_core.housekeeping import answer
 from distill_core.store import Store
 from distill_core.sweep import questions, sweeper
-from distill_core.sweep.cells import Cell, tidy
+from distill_core.sweep.cells import ENDED, Cell, tidy
 from distill_core.sweep.outlook import outlook
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import SweepConfig, label, parse_axis, parse_sweep
@@ -146,7 +146,7 @@ class _Narrator:
         self._planned, self._ended, self._begun = config.planned, set[int](), time.monotonic()
 
     def __call__(self, cell: Cell) -> None:
-        if cell.state in ("waiting", "running"):
+        if cell.state not in ENDED:
             return
         self._ended.add(cell.number)
         found = cell.measured
@@ -176,7 +176,7 @@ def _listed(sweep_id: str, sweeps: Sweeps) -> dict[str, Any]:
         "axes": "; ".join(f"{axis.field}={axis.as_text()}" for axis in config.axes),
         "seeds": config.seeds,
         "planned": config.planned,
-        "done": sum(cell.state not in ("waiting", "running") for cell in sweeps.cells(sweep_id)),
+        "done": sum(cell.state in ENDED for cell in sweeps.cells(sweep_id)),
     }
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from distill_core import keys, openmp, steering
 from distill_core.config import RunConfig
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 GRACE = 10.0
 """Seconds that runs have to end by themselves when all work is stopped."""
+RUNS_A_GPU = 8
+"""Small students that share a GPU, each by a process of its own."""
 ORPHAN_SECONDS = 5.0
 """The same for a process whose driver is gone."""
 
@@ -106,7 +108,8 @@ class LocalWorkers:
 
     def __init__(self, store: Store, slots: int | None = None) -> None:
         self._store = store
-        self._slots = slots or openmp.cores()
+        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        self._slots = slots or (min(openmp.cores(), RUNS_A_GPU * gpus) if gpus else openmp.cores())
         self._runs: dict[Future[None], str] = {}
         self._baselines: dict[Future[None], tuple[str, int]] = {}
         self._known = set[tuple[str, int]]()
@@ -114,7 +117,7 @@ class LocalWorkers:
 
     @property
     def slots(self) -> int:
-        """One a core."""
+        """One a core; fewer where GPUs compute."""
         return self._slots
 
     def submit(self, run_id: str) -> None:
@@ -122,7 +125,7 @@ class LocalWorkers:
         if self._store.wish(run_id).what != "run":  # it was stopped before
             self._store.ask(run_id, "run")
         self._submit_baselines(self._store.config(run_id))
-        self._runs[self._pool.submit(_work, self._store.home, run_id)] = run_id
+        self._runs[self._given(_work, self._store.home, run_id)] = run_id
 
     def _submit_baselines(self, config: RunConfig) -> None:
         if not config.training.baseline:
@@ -131,7 +134,16 @@ class LocalWorkers:
         for seed in range(config.training.seed, config.training.seed + config.training.seeds):
             if (name, seed) not in self._known:
                 self._known.add((name, seed))
-                self._baselines[self._pool.submit(_train_baseline, self._store.home, config, seed)] = name, seed
+                self._baselines[self._given(_train_baseline, self._store.home, config, seed)] = name, seed
+
+    def _given(self, work: Callable[..., None], *given: Any) -> Future[None]:
+        """Work for the next process that is free."""
+        try:
+            return self._pool.submit(work, *given)
+        except BrokenProcessPool as error:  # one was killed just now; `ended` says so
+            lost = Future[None]()
+            lost.set_exception(error)
+            return lost
 
     def ended(self, seconds: float) -> list[Ended]:
         """Runs that have ended since; where a process was killed, all that were at work are lost."""
@@ -145,7 +157,7 @@ class LocalWorkers:
         return [Ended(self._runs.pop(future)) for future in done & self._runs.keys()]
 
     def cancel(self, run_id: str) -> None:
-        """Ends a run within 3 s; its process goes on with others."""
+        """Ends a run within 3 s; a process that does not listen is killed, which the others at work survive."""
         threading.Thread(target=steering.discard, args=(self._store, run_id), name=f"stop-{run_id}").start()
 
     def stop(self) -> None:
