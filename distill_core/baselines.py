@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from distill_core import keys
 from distill_core.data import shares
 from distill_core.data.batches import EncodedTexts
+from distill_core.errors import DataError
 from distill_core.events import Epoch, Event
 from distill_core.job import Job, Trainable
 from distill_core.models.sizes import student_model
@@ -76,7 +77,9 @@ def _key(job: Job, seed: int) -> str | None:
     if job.config.student.word_vectors == "glove":
         return None
     precision, threads = job.context.compute.precision, torch.get_num_threads()
-    return keys.baseline_key(job.config, precision, job.store.data_folder, seed, threads)
+    with suppress(DataError):  # its file has gone since the run has read it
+        return keys.baseline_key(job.config, precision, job.store.data_folder, seed, threads)
+    return None
 
 
 def _train(job: Job, start: Trainable, seed: int, context: Context) -> float | None:

@@ -140,7 +140,13 @@ def _finished(store: Store) -> Iterator[tuple[RunConfig, dict[str, float], bool]
             result = store.result(run_id)
             # One that was stopped has not done the work that its settings say.
             if result is not None and not result.get("stopped") and isinstance(result["seconds"], dict):
-                yield store.config(run_id), result["seconds"], store.status(run_id).sweep is not None
+                yield store.config(run_id), result["seconds"], _is_of_sweep(run_id, store)
+
+
+def _is_of_sweep(run_id: str, store: Store) -> bool:
+    with contextlib.suppress(DistillError):
+        return store.status(run_id).sweep is not None
+    return False
 
 
 UNREAD = Profile(

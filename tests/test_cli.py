@@ -114,7 +114,7 @@ def test_events_name_every_stage_and_come_at_most_ten_a_second(home: Path, first
 
 def test_second_run_takes_teacher_from_the_cache_and_repeats_the_numbers(home: Path, first: dict[str, Any]) -> None:
     second = last_json(within(home, "run", "--preset", "tiny", "--json"))
-    assert set(second["seconds"]) == {"baseline", "distil", "test"}
+    assert set(second["seconds"]) == {"distil", "test"}
     assert timeless(second) == timeless(first)
 
 

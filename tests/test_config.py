@@ -95,7 +95,7 @@ def reconciled(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         training["transfer"] = False
         if teacher.get("kind") == "pretrained":
             teacher["frozen"] = False
-        training |= {"augment": 0, "assistant": "none", "seeds": 1}
+        training |= {"augment": 0, "assistant": "none", "seeds": 1, "label_share": 1.0}
     if not objective.get("beta", 1):
         objective["student_ce_weight"] = 1.0
     sizes = ["none", *SIZES]

@@ -155,7 +155,11 @@ def test_every_setting_of_the_configuration_was_tried_above() -> None:
     assert set(type(config.teacher).model_fields) - names_in(tried, "teacher") == {"kind"}
     assert set(type(config.student).model_fields) - names_in(STUDENT, "student") == set()
     assert set(type(config.objective).model_fields) - names_in(STUDENT, "objective") == set()
-    assert set(type(config.training).model_fields) - names_in(STUDENT, "training") == {"seed", "precision"}
+    assert set(type(config.training).model_fields) - names_in(STUDENT, "training") == {
+        "seed",
+        "precision",
+        "label_share",
+    }
 
 
 def test_precision_that_computed_a_teacher_is_part_of_its_key() -> None:
