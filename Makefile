@@ -12,8 +12,8 @@ BIN := .venv/bin
 run: .venv/run-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
-# Tests that measure times, kill processes or drive a browser have the machine to themselves.
-ALONE := tests/browser tests/faults tests/load
+# Tests that measure times, type as fast as people do or kill processes have the machine to themselves.
+ALONE := $(addprefix tests/browser/test_,compare.py lab.py steering.py sweep.py typing.py) tests/faults tests/load
 
 test: .venv/dev-installed chromium check
 	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE),--ignore=$(folder))
@@ -31,6 +31,8 @@ bench: .venv/bench-installed
 	@mkdir -p bench
 	$(BIN)/python -m tests.benchmarks.hot_paths > bench/hot_paths.json
 	$(BIN)/python -m tests.benchmarks.scaling > bench/scaling.json
+	$(BIN)/python -m tests.benchmarks.sweep > bench/sweep.json
+	$(BIN)/python -m tests.benchmarks.sweep --growth > bench/sweep_growth.json
 	$(BIN)/python -m tests.benchmarks.side_by_side > bench/side_by_side.json
 
 bench-check: .venv/dev-installed

@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,15 @@ settings.load_profile("lab")
 
 NOUNS = ("film", "plot", "cast", "scene", "ending", "music", "story", "camera")
 ADJECTIVES = {0: ("dull", "weak", "tired", "clumsy"), 1: ("bright", "warm", "clever", "moving")}
+
+
+MAIN = sys.modules["__main__"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_main() -> None:
+    """The main module of pytest: Streamlit's AppTest leaves an app in its place, which a new process would run."""
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture

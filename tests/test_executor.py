@@ -254,7 +254,7 @@ def test_a_failed_run_shows_the_last_lines_of_its_error(executor: Executor, stor
     assert status.status == "failed"
     assert status.error is not None
     assert "tokens" in status.error
-    assert "Traceback" in (store.run_folder(run_id) / "worker.log").read_text()
+    wait(lambda: "Traceback" in (store.run_folder(run_id) / "worker.log").read_text())
 
 
 def test_a_run_outlives_its_server_and_is_found_again(store: Store) -> None:

@@ -167,16 +167,16 @@ def measured(point: Point) -> Measured:
 
     lengths = varied_lengths(point.texts, point.tokens, point.spread)
     texts, compute = made_texts(lengths, point.vocabulary), device.choose(encoder=False)
-    before, seconds = _peak_mb(), []
+    before, seconds = peak_mb(), []
     epoch = epoch_of(StudentConfig(size=point.size), texts, point.vocabulary, compute)
     for _ in range(REPEATS):
         start = now()
         epoch()
         seconds.append(now() - start)
-    return Measured(min(seconds), _peak_mb() - before)
+    return Measured(min(seconds), peak_mb() - before)
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most memory that this process has had."""
     import resource
 

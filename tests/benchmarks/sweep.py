@@ -23,7 +23,10 @@ from distill_core.sweep.cells import Cell
 from distill_core.sweep.outlook import outlook
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import SweepConfig, cell_config, distinct, grid, parse_axis, parse_sweep
+from tests.benchmarks.scaling import alone, exponent, peak_mb
 
+GROWTH = (8, 32, 128)
+"""Cells of the sweeps whose growth is measured."""
 AXES = ("objective.beta=0,0.5,1,2,5", "objective.temperature=1,2,4,8")
 
 
@@ -39,12 +42,42 @@ def main() -> None:
     parser.add_argument("--axes", action="append", metavar="FIELD=V,V,…", help=f"default {' and '.join(AXES)}")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--limit", type=int, metavar="TEXTS", help="train on at most so many texts, to try it out")
+    parser.add_argument("--growth", action="store_true", help="how time and memory grow with the number of cells")
     options = parser.parse_args()
     openmp.sleep_soon()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Store(Path(folder)), sweep(options.axes or list(AXES), options.seeds, options.limit))
+        figures = (
+            growth(Path(folder))
+            if options.growth
+            else measure(Store(Path(folder)), sweep(options.axes or list(AXES), options.seeds, options.limit))
+        )
     json.dump(figures, sys.stdout, indent=2)
     print()
+
+
+def growth(folder: Path) -> dict[str, Any]:
+    """Seconds of sweeps of small students, and the memory of their driver, by the number of cells."""
+    found = {}
+    for count in GROWTH:
+        values = ",".join(str(round(1 + number / count, 4)) for number in range(count))
+        config = sweep([f"objective.beta={values}"], 1, 1000)
+        training = config.base.training.model_copy(update={"epochs": 1, "baseline": False})
+        small = config.model_copy(update={"base": config.base.model_copy(update={"training": training})})
+        found[count] = alone(_carried_out, folder / str(count), small)
+    seconds = {count: each["seconds"] for count, each in found.items()}
+    return {"cells": found, "exponent of time": exponent(seconds, seconds.values())}
+
+
+def _carried_out(home: Path, config: SweepConfig) -> dict[str, float]:
+    """One sweep, whose teacher is ready, in this process."""
+    from distill_core.sweep.drive import drive
+    from distill_core.sweep.workers import prepare
+
+    sweeps = Sweeps(Store(home))
+    prepare(sweeps.store, [cell_config(config, grid(config)[0])])
+    before, start = peak_mb(), time.perf_counter()
+    drive(sweeps.create(config), sweeps)
+    return {"seconds": time.perf_counter() - start, "memory of the driver, MB": peak_mb() - before}
 
 
 def measure(store: Store, config: SweepConfig) -> dict[str, Any]:
