@@ -141,7 +141,9 @@ def _discard_button(run_id: str, *, disabled: bool) -> None:
     sure = st.session_state.get("train.discarding") == run_id
     words = "Really discard" if sure else "Discard"
     help = "Ends the run at its next batch. Its curves stay, no student is kept; a teacher that is ready stays ready."
-    if st.button(words, key="train.cancel", help=help, disabled=disabled, type="primary" if sure else "secondary"):
+    # A poll that comes with the click can have Streamlit deliver it twice: a second "Discard" must not count as sure.
+    key = "train.discard.sure" if sure else "train.discard"
+    if st.button(words, key=key, help=help, disabled=disabled, type="primary" if sure else "secondary"):
         st.session_state["train.discarding"] = None if sure else run_id
         if sure:
             _do(lambda: _session.executor().cancel(run_id))
