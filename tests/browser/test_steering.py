@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 SETTINGS = (
-    "teacher.size=XS&teacher.pretrain=false&teacher.epochs=1&student.size=XS&training.epochs=200&data.train_limit=2000"
+    "teacher.size=XS&teacher.pretrain=false&teacher.epochs=15&student.size=XS&training.epochs=200&data.train_limit=2000"
     "&training.baseline=false&objective.beta=3.5"
 )
 STUDENT = "Student: CE, β·KL and total"
