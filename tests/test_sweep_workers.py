@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,13 +115,22 @@ def test_data_that_cannot_be_read_is_told_before_a_run_begins(store: Store, tmp_
         prepare(store, [config])
 
 
-def test_runs_of_killed_processes_are_lost_and_can_be_submitted_again(store: Store, tmp_path: Path) -> None:
-    file = write_csv(tmp_path / "reviews.csv", made_rows(64))
+@contextmanager
+def one_at_work(store: Store, folder: Path) -> Iterator[tuple[LocalWorkers, str]]:
+    """A process that has been given a long run."""
+    file = write_csv(folder / "reviews.csv", made_rows(64))
     run_id = store.create_run(config_of(file, "training.epochs=400", "training.baseline=false"))
     prepare(store, [store.config(run_id)])
     workers = LocalWorkers(store, slots=1)
     try:
         workers.submit(run_id)
+        yield workers, run_id
+    finally:
+        workers.close()
+
+
+def test_runs_of_killed_processes_are_lost_and_can_be_submitted_again(store: Store, tmp_path: Path) -> None:
+    with one_at_work(store, tmp_path) as (workers, run_id):
         kill_once_at_work(store, run_id)
         (one,) = until_ended(workers)
         assert one.run_id == run_id
@@ -129,22 +140,13 @@ def test_runs_of_killed_processes_are_lost_and_can_be_submitted_again(store: Sto
         workers.cancel(run_id)
         (one,) = until_ended(workers)
         assert (one.lost, store.status(run_id).status) == (None, "cancelled")
-    finally:
-        workers.close()
 
 
 def test_stopped_runs_can_go_on(store: Store, tmp_path: Path) -> None:
-    file = write_csv(tmp_path / "reviews.csv", made_rows(64))
-    run_id = store.create_run(config_of(file, "training.epochs=400", "training.baseline=false"))
-    prepare(store, [store.config(run_id)])
-    workers = LocalWorkers(store, slots=1)
-    try:
-        workers.submit(run_id)
+    with one_at_work(store, tmp_path) as (workers, run_id):
         wait_for_pid(store, run_id)
         workers.stop()
         assert store.status(run_id).status == "interrupted"
-    finally:
-        workers.close()
 
 
 def wait_for_pid(store: Store, run_id: str) -> int:

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 
 from distill_core.errors import DistillError, Interrupted, LimitError, RunError
 from distill_core.events import Epoch, RunCancelled
-from distill_core.sweep.cells import ENDED, Cell, Measured
+from distill_core.status import State
+from distill_core.sweep.cells import ENDED, Cell, CellState, Measured
 from distill_core.sweep.outlook import outlook
 from distill_core.sweep.plan import Plan, ended
 from distill_core.sweep.readying import Teachers
@@ -87,7 +88,7 @@ def give_up(sweep_id: str, sweeps: Sweeps) -> None:
     """Ends the cells of a cancelled sweep that have begun and not ended, and their runs."""
     for cell in sweeps.cells(sweep_id):
         if cell.state not in ENDED:
-            sweeps.append(sweep_id, ended(cell, state="cancelled"))
+            sweeps.append(sweep_id, ended(cell, "cancelled"))
             with suppress(RunError):
                 sweeps.store.end_run(str(cell.run_id), RunCancelled())
 
@@ -106,11 +107,16 @@ def common_error(cells: Sequence[Cell]) -> str | None:
     return None if any(cell.state == "finished" for cell in cells) or not errors else errors[0]
 
 
+def _state_of(run: State) -> CellState:
+    """How a cell has ended whose run has come to no result."""
+    return "cancelled" if run == "cancelled" else "failed"
+
+
 def outcome(cell: Cell, result: Mapping[str, Any]) -> Cell:
     """A cell whose run has a result; one that was stopped and kept says nothing beside the others."""
     if result.get("stopped"):
-        return ended(cell, state="cancelled", error="Its training was stopped before its end.")
-    return ended(cell, state="finished", measured=Measured.of(result))
+        return ended(cell, "cancelled", error="Its training was stopped before its end.")
+    return ended(cell, "finished", measured=Measured.of(result))
 
 
 def _leave(sweep_id: str, sweeps: Sweeps, state: SweepState, error: str | None) -> None:
@@ -228,7 +234,7 @@ class _Stretch:
             self._workers.submit(cell.run_id)
         except DistillError as error:  # its file is gone, or another process has taken the run
             del self._working[cell.run_id]
-            self._plan.write(ended(cell, state="failed", error=str(error)))
+            self._plan.write(ended(cell, "failed", error=str(error)))
 
     def _take_back(self, one: Ended) -> None:
         """Writes down how a cell has ended, or begins it again."""
@@ -236,18 +242,18 @@ class _Stretch:
         try:
             status, result = self._store.status(one.run_id), self._store.result(one.run_id)
         except RunError as error:  # somebody has deleted it, or the disk has spoilt it
-            self._plan.write(ended(cell, state="failed", error=str(error)))
+            self._plan.write(ended(cell, "failed", error=str(error)))
             return
         if status.status == "finished" and result is not None:
             self._plan.write(outcome(cell, result))
         elif status.final:
             hopeless = one.run_id in self._hopeless and status.status == "cancelled"
-            self._plan.write(ended(cell, state="pruned" if hopeless else status.status, error=status.error))
+            self._plan.write(ended(cell, "pruned" if hopeless else _state_of(status.status), error=status.error))
         elif self._begun[one.run_id] < TRIES:
             self._begin(cell)
         else:
             why = one.lost or status.error or "its process has ended without saying why"
-            self._plan.write(ended(cell, state="failed", error=f"Begun {TRIES} times; at last: {why}"))
+            self._plan.write(ended(cell, "failed", error=f"Begun {TRIES} times; at last: {why}"))
 
     def _prune(self) -> None:
         """Ends cells whose accuracy after an epoch leaves no hope."""

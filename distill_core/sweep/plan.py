@@ -12,7 +12,7 @@ from distill_core.config import RunConfig
 from distill_core.errors import RunError
 from distill_core.status import Notes, short
 from distill_core.store import Store
-from distill_core.sweep.cells import ENDED, Cell
+from distill_core.sweep.cells import ENDED, Cell, CellState, Measured
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import cell_config, label, sameness
 from distill_core.sweep.study import Study
@@ -125,6 +125,6 @@ class Plan:
         return False
 
 
-def ended(cell: Cell, **changes: object) -> Cell:
+def ended(cell: Cell, state: CellState, *, error: str | None = None, measured: Measured | None = None) -> Cell:
     """The cell as it has ended just now."""
-    return replace(cell, ended=time.time(), **changes)  # type: ignore[arg-type]
+    return replace(cell, state=state, ended=time.time(), error=error, measured=measured)

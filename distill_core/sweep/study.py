@@ -39,6 +39,8 @@ class Study:
 
     def __init__(self, sweep_id: str, config: SweepConfig, home: Path, cells: Sequence[Cell]) -> None:
         import optuna
+        from optuna.exceptions import OptunaError
+        from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._config = config
@@ -54,7 +56,7 @@ class Study:
                 directions=GOALS if self._several else GOALS[:1],
                 load_if_exists=True,
             )
-        except Exception as error:  # each database has errors of its own
+        except (OptunaError, SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
             raise ConfigError(
                 f"storage must be a database that can be opened, got {_without_password(url)!r}: "
                 f"{_first_line(error)}; install its driver, or leave it out for sweeps.db"
