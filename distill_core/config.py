@@ -140,6 +140,11 @@ class DataConfig(Section):
         """Whether reading it takes so long that it is a stage of the run."""
         return self.name == "imdb" or self.name.startswith("hf:")
 
+    @property
+    def comes_along(self) -> bool:
+        """Whether it lies inside a package that the lab is installed with, and is so in order."""
+        return self.name in ("rotten_tomatoes", "bbc_news")
+
 
 class ModelConfig(Section):
     """A classifier that is trained from scratch: embedding, a way to read, pooling, linear layer."""

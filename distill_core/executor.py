@@ -34,6 +34,8 @@ TRIES = 3
 """Workers that may die before a run has begun."""
 TICK = 0.25
 """Seconds between two looks at the queue."""
+SPARE_AFTER = 3.0
+"""Seconds after which a worker is made that waits for a run; a page that is just opening has them to itself."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Executor:
         self._closing = threading.Event()
         self._children: list[_Child] = []
         self._spare: subprocess.Popen[bytes] | None = None
+        self._spare_at = time.monotonic() + SPARE_AFTER
         self._tries: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._serve, name="distill-executor", daemon=True)
         self._thread.start()
@@ -140,7 +143,8 @@ class Executor:
             self._start(status.run_id, working, workers)
         if len(working) >= workers and waiting:
             self._make_room(working)
-        self._spare = self._living_spare() or self._spawn()
+        if time.monotonic() >= self._spare_at:
+            self._spare = self._living_spare() or self._spawn()
 
     def _start(self, run_id: str, working: Sequence[Status], workers: int) -> None:
         process, self._spare = self._living_spare() or self._spawn(), None

@@ -140,6 +140,7 @@ _STYLE = """
 .stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
 [data-testid="stSidebar"] [data-testid="stButtonGroup"] button { padding-left: 0.4rem; padding-right: 0.4rem; }
 .st-key-identity, .st-key-phone { position: absolute; height: 0; overflow: hidden; }
+.st-key-outlook { min-height: 4.8rem; justify-content: end; }
 /* In what a table exports by itself, a spreadsheet would find formulas; our own exports have none. */
 [data-testid="stElementToolbar"] button[aria-label^="Download as CSV"] { display: none; }
 .lab-title { display: flex; justify-content: space-between; align-items: baseline; gap: 1rem; flex-wrap: wrap; }

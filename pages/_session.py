@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from distill_core import estimate, limits, openmp
 from distill_core.config import RunConfig
@@ -23,10 +24,16 @@ from distill_core.limits import Limits
 from distill_core.presets import load
 from distill_core.status import AT_WORK
 from distill_core.store import Store
-from pages import _watching
+from pages import _reruns, _watching
 from pages._draft import changed_settings, draft_from, draft_settings, forget_data
 from pages._identity import owner
 from pages._looks import named as named_fields
+
+
+READ_AFTER = 0.5
+"""Seconds that a page has been there before its data set is read."""
+LOAD_AFTER = 3.0
+"""Seconds after the start; the first page has them to itself."""
 
 
 def store() -> Store:
@@ -46,10 +53,12 @@ def executor() -> Executor:
 
 @cache
 def warm_up() -> None:
-    """Starts the executor, and loads PyTorch in the background so that the first question is answered at once."""
+    """Starts the executor, and soon loads PyTorch in the background so that the first question is answered at once."""
     openmp.sleep_soon()
     executor()
-    threading.Thread(target=_load, name="warm-up", daemon=True).start()
+    loading = threading.Timer(LOAD_AFTER, _load)
+    loading.name, loading.daemon = "warm-up", True
+    loading.start()
 
 
 def _load() -> None:
@@ -71,15 +80,11 @@ def read_profile(config: RunConfig) -> Profile:
     if profile is None:
         place = st.empty()
         with place.container():
-            bar = st.progress(0.0, text="Reading the texts")
+            bar = st.empty()
             # A click ends this script, and the reading with it, at the next report of progress.
             st.button("Cancel", key="data.cancel", on_click=forget_data)
-        from distill_core import teaching
-
         try:
-            teaching.prepare_data(
-                config, store(), progress=lambda words, part: bar.progress(min(part, 1.0), text=words)
-            )
+            _read(config, bar)
         except DistillError:
             place.empty()
             raise
@@ -89,9 +94,41 @@ def read_profile(config: RunConfig) -> Profile:
     return profile
 
 
+def _read(config: RunConfig, place: DeltaGenerator) -> None:
+    place.progress(0.0, text="Reading the texts")
+    from distill_core import teaching
+
+    teaching.prepare_data(config, store(), progress=lambda words, part: place.progress(min(part, 1.0), text=words))
+
+
 def profile_of(config: RunConfig) -> Profile | None:
-    """What the configured data set looks like; read at once where that takes seconds, else None until it has been."""
-    return known_profile(config) if config.data.is_large else read_profile(config)
+    """What the configured data set looks like; None where a page need not wait for it.
+
+    One that takes long is read by a run, one that comes with the lab once the page is there: `read_behind`.
+    """
+    later = config.data.is_large or config.data.comes_along
+    return known_profile(config) if later else read_profile(config)
+
+
+def read_behind(config: RunConfig, words: str) -> None:
+    """Shows words; in their place, once the browser shows the page, the reading of a data set that comes along.
+
+    The page is drawn anew when that is done. Read any earlier, it would take the time in which the page is sent.
+    """
+    if known_profile(config) is not None or not config.data.comes_along:
+        st.markdown(words)
+        return
+    st.session_state["shown"] = False
+    _reruns.polling(_read_shown, lambda: READ_AFTER, key="train.read")(config, words)
+
+
+def _read_shown(config: RunConfig, words: str) -> None:
+    place = st.empty()
+    if st.session_state["shown"]:
+        _read(config, place)
+        st.rerun()
+    place.markdown(words)
+    st.session_state["shown"] = True
 
 
 # The chosen run

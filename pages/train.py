@@ -19,7 +19,7 @@ from distill_core.models.sizes import (
     student_model,
     teacher_parameters,
 )
-from pages import _controls, _data_controls, _draft, _identity, _looks, _router, _run_view, _session, _sweep_axes
+from pages import _controls, _data_controls, _draft, _identity, _looks, _router, _session, _sweep_axes
 from pages._copy_link import copy_link
 from pages._phone import close_sidebar
 
@@ -181,7 +181,8 @@ def _start(profile: Profile | None, usable: bool) -> bool:
         except DistillError as error:
             _looks.show_error(error)
     if config is not None:
-        st.markdown(_outlook(config, profile))
+        with st.container(key="outlook"):
+            _session.read_behind(config, _outlook(config, profile))
     ready = config is not None
     pressed = st.button(
         "Start", type="primary", width="stretch", icon=":material/play_arrow:", key="train.start", disabled=not ready
@@ -247,6 +248,8 @@ shown = _session.chosen_run()
 if shown is None:
     welcome(startable)
 else:
+    from pages import _run_view  # with its charts, which the first page needs none of
+
     _session.choose_run(shown)
     if st.session_state.get("train.started") == shown:
         close_sidebar(shown)

@@ -19,6 +19,7 @@ from distill_core.executor import executor_of
 from distill_core.models.sizes import parameter_count
 from distill_core.presets import PRESETS, load
 from distill_core.store import Store
+from distill_core.teaching import prepare_data
 from distill_core.worker import work
 from pages import _looks
 from tests.runs import config_of, made_rows, write_csv
@@ -136,6 +137,7 @@ def every_page_of_controls(app: AppTest) -> Iterator[list[Any]]:
 
 
 def test_train_shows_parameters_and_time_for_the_chosen_sizes(home: Store) -> None:
+    read = prepare_data(RunConfig(), home)
     app = open_page()
     before = text_of(app)
     assert "parameters" in before
@@ -143,8 +145,7 @@ def test_train_shows_parameters_and_time_for_the_chosen_sizes(home: Store) -> No
     app.session_state["train.student.size"] = "XL"
     app.run()
     assert not app.exception
-    profile = Profile.read(next((home.home / "tokens").iterdir()))
-    expected = parameter_count(StudentConfig(size="XL"), profile.vocabulary, len(profile.labels))
+    expected = parameter_count(StudentConfig(size="XL"), len(read.vocabulary), len(read.label_names))
     assert f"→ {expected / 1e6:.2f} M** parameters" in text_of(app)
     assert text_of(app) != before
 
@@ -800,12 +801,11 @@ def test_every_control_of_data_is_explained(read_home: Store, reviews: Path) -> 
 
 
 def test_news_have_five_classes_on_train(read_home: Store) -> None:
+    read = prepare_data(RunConfig(data=DataConfig(name="bbc_news")), read_home)
     app = open_page()
-    app.sidebar.selectbox(key="train.source").set_value("bbc_news").run(timeout=120)
+    app.sidebar.selectbox(key="train.source").set_value("bbc_news").run()
     assert not app.exception
-    profiles = [Profile.read(folder) for folder in (read_home.home / "tokens").iterdir()]
-    (news,) = (profile for profile in profiles if len(profile.labels) == 5)
-    expected = parameter_count(StudentConfig(), news.vocabulary, 5)
+    expected = parameter_count(StudentConfig(), len(read.vocabulary), 5)
     assert f"→ {expected / 1e6:.2f} M** parameters" in text_of(app)
 
 

@@ -37,6 +37,16 @@ def small_settings(page: Page) -> None:
     pick(page, 1, "XS")
 
 
+def test_the_first_page_does_not_wait_for_the_texts(page: Page, tmp_path: Path) -> None:
+    with served(tmp_path) as address:
+        open_train(page, address)
+        assert not list(tmp_path.glob("tokens/*"))
+        outlook = page.get_by_test_id("stSidebar").get_by_text(re.compile(r"\d M → "))
+        guessed = outlook.inner_text()
+        expect(outlook).not_to_have_text(guessed)
+        assert len(list(tmp_path.glob("tokens/*"))) == 1
+
+
 def test_first_run_from_start_to_two_predictions(page: Page, lab: str) -> None:
     open_train(page, lab)
     expect(page.get_by_role("button", name="Start the first run")).to_be_visible()
