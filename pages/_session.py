@@ -29,7 +29,6 @@ from pages._draft import changed_settings, draft_from, draft_settings, forget_da
 from pages._identity import owner
 from pages._looks import named as named_fields
 
-
 READ_AFTER = 0.5
 """Seconds that a page has been there before its data set is read."""
 LOAD_AFTER = 3.0
