@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
-from distill_core import keys
+from distill_core import files, keys
 from distill_core.data import shares
 from distill_core.data.batches import EncodedTexts
 from distill_core.errors import DataError
@@ -24,8 +22,6 @@ from distill_core.training import student
 from distill_core.training.loop import Context
 
 EPOCHS = "epochs.json"
-WAIT = 0.2
-"""Seconds between two looks at a request to stop, while another run trains the same baseline."""
 
 
 def texts_of(job: Job) -> EncodedTexts:
@@ -49,7 +45,9 @@ def obtain(job: Job, start: Trainable, seed: int, context: Context) -> float | N
     key = _key(job, seed)
     if key is None:
         return _train(job, start, seed, context)
-    with _alone(job, key, context):
+    lock = job.store.home / "baselines" / f".{key}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with files.alone(lock, context.check):
         folder = job.store.usable("baselines", key)
         if folder is None:
             epochs = list[Epoch]()
@@ -105,23 +103,3 @@ def _keep(job: Job, key: str, model: Trainable, epochs: list[Epoch], accuracy: f
         (folder / EPOCHS).write_text(json.dumps(told), encoding="utf-8")
 
     job.store.publish("baselines", key, fill)
-
-
-@contextmanager
-def _alone(job: Job, key: str, context: Context) -> Iterator[None]:
-    """Waits while another run trains the same one."""
-    folder = job.store.home / "baselines"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{key}.lock")
-    while True:
-        context.check()
-        try:
-            lock.acquire(timeout=WAIT)
-            break
-        except Timeout:
-            continue
-    try:
-        yield
-    finally:
-        (folder / f".{key}.lock").unlink(missing_ok=True)  # who waits for it finds what was kept
-        lock.release()

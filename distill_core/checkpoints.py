@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,12 @@ class RunCheckpoints:
         ledger.write()
         return cls(folder, ledger, clock, lost=lost)
 
+    @classmethod
+    def beside(cls, folder: Path, code: str) -> RunCheckpoints | None:
+        """Those of a run that another process works on, which alone keeps its time; None where it works otherwise."""
+        found, seconds = _ledger_in(folder / STAGES)
+        return cls(folder, _Ledger(folder / STAGES, code, seconds), time.perf_counter) if found == code else None
+
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and facts of a checkpoint; None where there is none, or it cannot be read."""
         from safetensors import SafetensorError, safe_open
@@ -97,6 +104,12 @@ class RunCheckpoints:
     def within(self, name: str) -> RunCheckpoints:
         """The checkpoints of a part of the run."""
         return RunCheckpoints(self.folder, self.ledger, self.clock, f"{self.prefix}{name}-")
+
+    @contextmanager
+    def alone(self, wait: Callable[[], None] | None) -> Iterator[bool]:
+        """Has this part of the run to itself, as `Checkpoints.alone` says."""
+        with files.alone(self.folder / f"{self.prefix}lock", wait) as mine:
+            yield mine
 
     def begin(self, stage: str, clock: float) -> float:
         """A stage begins at a reading of the clock; returns the seconds that it had taken before."""

@@ -30,6 +30,11 @@ class Compute:
     precision: Precision
     everywhere: bool = True
 
+    @property
+    def name(self) -> str:
+        """As in `cpu float32`: what has computed a thing decides its last digits."""
+        return f"{self.device.type} {self.precision}"
+
     def autocast(self, *, encoder: bool) -> AbstractContextManager[None]:
         """Mixed precision for a forward pass; does nothing in float32.
 

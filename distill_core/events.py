@@ -273,6 +273,8 @@ class History:
     paused: bool = False
     read: int = 0
     """Number of events taken in."""
+    _early: list[Epoch] = field(default_factory=list)
+    """Epochs of a stage that the run has not come to: another process trains a further seed ahead of it."""
     _paused_at: float = 0.0
     _latest: float = -math.inf
     _shift: float = 0.0
@@ -295,7 +297,7 @@ class History:
             name: dataclasses.replace(stage, curve=list(stage.curve), epochs=list(stage.epochs))
             for name, stage in self.progress.items()
         }
-        return dataclasses.replace(self, progress=progress, warnings=list(self.warnings))
+        return dataclasses.replace(self, progress=progress, warnings=list(self.warnings), _early=list(self._early))
 
     def _take(self, when: float, event: Event) -> None:
         match event:
@@ -305,11 +307,14 @@ class History:
             case StageStarted() if event.stage in self.progress:
                 self._begin_again(event)
             case StageStarted():
-                self.progress[event.stage] = StageProgress(event.steps, when, event.cached)
+                early = [epoch for epoch in self._early if epoch.stage == event.stage]
+                self.progress[event.stage] = StageProgress(event.steps, when, event.cached, epochs=early)
             case Step() if event.stage in self.progress:
                 self.progress[event.stage].take_step(event, when)
             case Epoch() if event.stage in self.progress:
                 self.progress[event.stage].take_epoch(event)
+            case Epoch():
+                self._early.append(event)
             case StageFinished() if event.stage in self.progress:
                 stage = self.progress[event.stage]
                 if not stage.finished:

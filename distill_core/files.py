@@ -8,15 +8,20 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from distill_core.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LOOK = 0.2
+"""Seconds between two looks at a request to stop, while another process is waited for."""
 
 
 @contextmanager
@@ -44,6 +49,32 @@ def new_folder(folder: Path) -> Iterator[Path]:
         path.rename(folder)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def alone(file: Path, wait: Callable[[], None] | None) -> Iterator[bool]:
+    """Has what a lock file stands for to itself; false where another process has it and nobody wants to wait.
+
+    The file goes in the end: who waits for it finds what was done.
+
+    Args:
+        wait: called again and again until the other process is done; what it raises ends the waiting.
+    """
+    lock = FileLock(file)
+    while not lock.is_locked:
+        if wait is not None:
+            wait()
+        try:
+            lock.acquire(timeout=LOOK if wait is not None else 0)
+        except Timeout:
+            if wait is None:
+                yield False
+                return
+    try:
+        yield True
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
 
 
 def flush(path: Path) -> None:

@@ -43,7 +43,7 @@ def run(run_id: str, store: Store, emit: Emit, control: Control) -> Result:
     device.use_all_cores()
     device.keep_memory()
     compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
-    checkpoints = store.checkpoints(run_id, f"{compute.device.type} {compute.precision}", control.clock)
+    checkpoints = store.checkpoints(run_id, compute.name, control.clock)
     context = Context(compute, emit, control, checkpoints=checkpoints)
     emit(RunStarted(run_id, _stages(config, store), compute.device.type, compute.precision))
     if checkpoints.lost:

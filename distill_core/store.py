@@ -439,8 +439,11 @@ class Store:
             compute: device and precision; what another one has computed is of no use.
             clock: seconds, pauses not counted.
         """
-        code = keys.training_version("models", "training", "teachers", "teaching", "students", "data")
-        return RunCheckpoints.of(self.run_folder(run_id) / CHECKPOINTS, f"{code} {compute}", clock)
+        return RunCheckpoints.of(self.run_folder(run_id) / CHECKPOINTS, _training_code(compute), clock)
+
+    def checkpoints_beside(self, run_id: str, compute: str) -> RunCheckpoints | None:
+        """The same for another process than the run's own; None where that has none yet, or computes otherwise."""
+        return RunCheckpoints.beside(self.run_folder(run_id) / CHECKPOINTS, _training_code(compute))
 
     def seconds_spent(self, run_id: str) -> float:
         """Seconds that earlier processes have worked on a run that was interrupted."""
@@ -519,6 +522,11 @@ class Store:
     def complete(self, kind: CacheKind, key: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to something that was published before."""
         files.write_tensors(self.home / kind / key / name, tensors)
+
+
+def _training_code(compute: str) -> str:
+    """Hash of all code that what is trained depends on, and where it is computed."""
+    return f"{keys.training_version('models', 'training', 'teachers', 'teaching', 'students', 'data')} {compute}"
 
 
 def _is_there(file: Path) -> bool:

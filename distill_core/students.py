@@ -167,13 +167,28 @@ def _repeat(
             if training.baseline:
                 baseline, _ = _train_baseline(job, teaching, seed, _repeating(job.context, "baseline", seed, done))
                 done += alone
-            model, score = distil_one(job, teaching, seed, _repeating(job.context, "student", seed, done))
+            context = _repeating(job.context, "student", seed, done)
+            with context.checkpoints.alone(context.check):
+                model, score = distil_one(job, teaching, seed, context)
             done += each
             if job.context.control.stopped is not None:
                 break
             pairs.append((model, baseline, score))
     seconds["repeat"] = outcome.seconds
     return pairs
+
+
+def train_ahead(job: Job, teaching: Teaching) -> None:
+    """Trains further seeds of a run in another process than the run's own, which finds them in its checkpoints.
+
+    The last seed comes first, as the run begins with the first; one that any process is at is left to it.
+    """
+    teaching, training = _with_share_of_labels(job, teaching), job.config.training
+    for seed in reversed(range(training.seed + 1, training.seed + training.seeds)):
+        context = _repeating(job.context, "student", seed, 0)
+        with context.checkpoints.alone(None) as mine:
+            if mine:
+                distil_one(job, teaching, seed, context)
 
 
 def _repeating(context: Context, role: str, seed: int, done: int) -> Context:

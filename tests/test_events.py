@@ -313,6 +313,16 @@ def test_events_of_a_stage_that_never_began_are_ignored() -> None:
     assert history.progress == {}
 
 
+def test_epochs_of_a_stage_to_come_are_its_own_once_it_begins() -> None:
+    history, ahead = History(), Epoch("repeat", 1, "val", 0.5, 0.6, role="student", seed=3)
+    history.feed([(1.0, StageStarted("distil", 9)), (2.0, ahead)])
+    assert list(history.progress) == ["distil"]
+    copy = history.copy()
+    for known in (history, copy):
+        known.feed([(3.0, StageStarted("repeat", 9))])
+        assert known.progress["repeat"].epochs == [ahead]
+
+
 @pytest.mark.parametrize("end", [RunFinished(), RunFailed("out of memory"), RunCancelled()])
 def test_the_end_of_a_run_leaves_what_was_reported(end: Event) -> None:
     history = History()

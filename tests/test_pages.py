@@ -992,3 +992,19 @@ def test_a_run_that_reads_its_data_shows_that_stage(home: Store, reviews: Path) 
     app = open_page()
     assert not app.exception
     assert "<b>Pre-train</b>" not in text_of(app)
+
+
+def test_a_click_that_is_delivered_twice_throws_no_run_away(
+    read_home: Store, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pages._identity.is_local", lambda: True)
+    run_id = read_home.create_run(config_of(reviews), state="running")
+    with read_home.claim(run_id):
+        app = open_page()
+        button(app, "Discard").click()
+        click = app._tree.get_widget_states()
+        for _ in range(2):
+            app._run(click)
+        assert not app.exception
+        assert button(app, "Really discard")
+        assert read_home.wish(run_id).what == "run"

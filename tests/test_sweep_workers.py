@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from distill_core.config import RunConfig
 from distill_core.errors import DataError
-from distill_core.events import RunCancelled, StageStarted
+from distill_core.events import Epoch, RunCancelled, StageStarted
 from distill_core.store import Store
 from distill_core.sweep.workers import Ended, LocalWorkers, prepare
 from distill_core.worker import work
@@ -46,8 +46,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     return Packed(store, file, run_ids, ended)
 
 
-def run_all(store: Store, run_ids: list[str], ended: list[str]) -> None:
-    """Has two processes take the runs to their end."""
+def run_all(store: Store, run_ids: list[str], ended: list[str], *, help: bool = False) -> None:
+    """Has two processes take the runs to their end; one that is free may help the other."""
     workers = LocalWorkers(store, slots=2)
     try:
         for run_id in run_ids:
@@ -55,6 +55,8 @@ def run_all(store: Store, run_ids: list[str], ended: list[str]) -> None:
         deadline = time.monotonic() + 60
         while len(ended) < len(run_ids):
             assert time.monotonic() < deadline
+            if help:
+                workers.help()
             found = workers.ended(1)
             assert not any(one.lost for one in found)
             ended.extend(one.run_id for one in found)
@@ -105,6 +107,28 @@ def test_runs_that_differ_in_beta_share_one_baseline(packed: Packed) -> None:
         load_file(packed.store.run_folder(run_id) / "baseline.safetensors") for run_id in packed.run_ids[1:]
     )
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
+
+
+def test_a_free_process_trains_the_last_seeds_of_a_run_that_another_works_on(store: Store, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "reviews.csv", made_rows(256))
+    config = config_of(file, "training.epochs=40", "training.seeds=4", "teacher.epochs=1")
+    alone, helped = store.create_run(config), store.create_run(config)
+    prepare(store, [config])
+    run_all(store, [alone], [])
+    run_all(store, [helped], [], help=True)
+    told = [(event.seed, event.epoch) for event in epochs_of(store, helped)]
+    assert sorted(told) == sorted((event.seed, event.epoch) for event in epochs_of(store, alone))
+    assert told.index((config.training.seed + 3, 1)) < told.index((config.training.seed + 1, 40))
+    first, second = store.result(alone), store.result(helped)
+    assert first is not None and second is not None
+    assert second["seeds"] == first["seeds"]
+    assert second["seconds"]["repeat"] < first["seconds"]["repeat"]
+
+
+def epochs_of(store: Store, run_id: str) -> list[Epoch]:
+    """Epochs of students of further seeds."""
+    events, _ = store.read_events(run_id)
+    return [event for _, event in events if isinstance(event, Epoch) and event.role == "student"]
 
 
 def test_data_that_cannot_be_read_is_told_before_a_run_begins(store: Store, tmp_path: Path) -> None:

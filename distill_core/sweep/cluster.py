@@ -87,6 +87,9 @@ class RayWorkers:
         cpus, gpus = int(found.get("CPU", 0)), int(found.get("GPU", 0))
         return max(min(cpus, gpus * self._runs_a_gpu) if self._runs_a_gpu else cpus, 1)
 
+    def help(self) -> None:
+        """Nothing: a run's checkpoints lie on its own node."""
+
     def submit(self, run_id: str) -> None:
         """Begins a run, or goes on with one that was interrupted.
 

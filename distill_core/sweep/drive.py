@@ -207,8 +207,10 @@ class _Stretch:
             self._check()
             while len(self._working) < self._workers.slots and (cell := self._plan.take(self._can_begin)) is not None:
                 self._begin(cell)
-            if self._plan.ahead() is None and not self._working:
-                return
+            if self._plan.ahead() is None:
+                if not self._working:
+                    return
+                self._workers.help()
             for one in self._workers.ended(LOOK) if self._working else self._idle():
                 self._take_back(one)
             if self._plan.config.pruner != "none":

@@ -10,11 +10,12 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -36,6 +37,8 @@ RUNS_A_GPU = 8
 """Small students that share a GPU, each by a process of its own."""
 ORPHAN_SECONDS = 5.0
 """The same for a process whose driver is gone."""
+BEGUN = 0.1
+"""Seconds between two looks whether a run has begun."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ class Workers(Protocol):
 
     def submit(self, run_id: str) -> None:
         """Begins a run, or goes on with one that was interrupted."""
+
+    def help(self) -> None:
+        """No other run is there to begin: what is free may take a part of those at work."""
 
     def ended(self, seconds: float) -> list[Ended]:
         """Runs that have ended since; waits up to so many seconds for the first."""
@@ -113,6 +119,8 @@ class LocalWorkers:
         self._runs: dict[Future[None], str] = {}
         self._baselines: dict[Future[None], tuple[str, int]] = {}
         self._known = set[tuple[str, int]]()
+        self._helping: dict[Future[None], str] = {}
+        self._helped = Counter[str]()
         self._pool = self._new_pool()
 
     @property
@@ -136,6 +144,19 @@ class LocalWorkers:
                 self._known.add((name, seed))
                 self._baselines[self._given(_train_baseline, self._store.home, config, seed)] = name, seed
 
+    def help(self) -> None:
+        """Free processes train further seeds of the runs at work, one seed each."""
+        for run_id in self._runs.values() if self._is_free else ():
+            training = self._store.config(run_id).training
+            seeds = 1 if training.assistant != "none" else training.seeds  # an assistant is trained by its run
+            while self._is_free and self._helped[run_id] < seeds - 1:
+                self._helped[run_id] += 1
+                self._helping[self._given(_train_ahead, self._store.home, run_id)] = run_id
+
+    @property
+    def _is_free(self) -> bool:
+        return len(self._runs) + len(self._baselines) + len(self._helping) < self._slots
+
     def _given(self, work: Callable[..., None], *given: Any) -> Future[None]:
         """Work for the next process that is free."""
         try:
@@ -147,14 +168,26 @@ class LocalWorkers:
 
     def ended(self, seconds: float) -> list[Ended]:
         """Runs that have ended since; where a process was killed, all that were at work are lost."""
-        done, _ = wait([*self._runs, *self._baselines], timeout=seconds, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._given_out, timeout=seconds, return_when=FIRST_COMPLETED)
         if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
             return self._all_lost()
+        for future in done & self._helping.keys():
+            del self._helping[future]
         for future in done & self._baselines.keys():
             key = self._baselines.pop(future)
             if future.exception() is not None:  # the run that needs it says why
                 self._known.discard(key)
         return [Ended(self._runs.pop(future)) for future in done & self._runs.keys()]
+
+    @property
+    def _given_out(self) -> list[Future[None]]:
+        return [*self._runs, *self._baselines, *self._helping]
+
+    def _forget(self) -> None:
+        """Nobody works on anything any more."""
+        for work in (self._runs, self._baselines, self._helping):
+            work.clear()
+        self._helped.clear()
 
     def cancel(self, run_id: str) -> None:
         """Ends a run within 3 s; a process that does not listen is killed, which the others at work survive."""
@@ -162,16 +195,15 @@ class LocalWorkers:
 
     def stop(self) -> None:
         """Asks all runs to make way, and kills those that do not listen."""
-        for future in [*self._runs, *self._baselines]:
+        for future in self._given_out:
             future.cancel()
         self._stopping.set()
         for run_id in self._runs.values():
             self._store.ask(run_id, "interrupt")
-        wait([*self._runs, *self._baselines], timeout=GRACE)
+        wait(self._given_out, timeout=GRACE)
         for run_id in self._runs.values():
             steering.kill(self._store, run_id)
-        self._runs.clear()
-        self._baselines.clear()
+        self._forget()
 
     def close(self) -> None:
         """Lets the processes go, once what they work on has ended."""
@@ -188,8 +220,7 @@ class LocalWorkers:
     def _all_lost(self) -> list[Ended]:
         lost = [Ended(run_id, "a process of this machine was killed") for run_id in self._runs.values()]
         self._known -= set(self._baselines.values())
-        self._runs.clear()
-        self._baselines.clear()
+        self._forget()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._new_pool()
         return lost
@@ -237,6 +268,34 @@ def _train_baseline(home: Path, config: RunConfig, seed: int) -> None:
     device.keep_memory()
     with suppress(Interrupted):
         baselines.have(job_without_run(config, Store(home), _heed), seed)
+
+
+def _train_ahead(home: Path, run_id: str) -> None:
+    """Trains the last seeds of a run that another process works on."""
+    from distill_core import device, events, students
+    from distill_core.teaching import prepare_teaching
+
+    device.use_all_cores()
+    device.keep_memory()
+    store = Store(home)
+
+    def heed() -> None:
+        _heed()
+        if store.status(run_id).over:
+            raise Interrupted("The run has ended.")
+
+    with suppress(DistillError, OSError), store.event_log(run_id) as log:  # the run says what is wrong, or has ended
+
+        def tell(event: events.Event) -> None:
+            if isinstance(event, events.Epoch):
+                log(event)
+
+        job = job_without_run(store.config(run_id), store, heed)
+        while (checkpoints := store.checkpoints_beside(run_id, job.context.compute.name)) is None:
+            heed()  # the run has only just begun
+            time.sleep(BEGUN)
+        context = replace(job.context, emit=tell, checkpoints=checkpoints)
+        students.train_ahead(replace(job, context=context), prepare_teaching(job))
 
 
 def _work(home: Path, run_id: str) -> None:

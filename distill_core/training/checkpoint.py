@@ -7,7 +7,8 @@ state: a training that goes on from here takes the same steps as one that was ne
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +34,13 @@ class Checkpoints(Protocol):
     def within(self, name: str) -> Checkpoints:
         """The same for a part of the run, whose names do not meet those of other parts."""
 
+    def alone(self, wait: Callable[[], None] | None) -> AbstractContextManager[bool]:
+        """Has this part of the run to itself; true unless another process trains it.
+
+        Args:
+            wait: called until the other one is done; None not to wait for that.
+        """
+
     def begin(self, stage: str, clock: float) -> float:
         """A stage begins at a reading of the clock (seconds); returns the seconds that it had taken before."""
 
@@ -57,6 +65,11 @@ class NoCheckpoints:
     def within(self, name: str) -> Checkpoints:
         """Itself."""
         return self
+
+    @contextmanager
+    def alone(self, wait: Callable[[], None] | None) -> Iterator[bool]:
+        """There is never another process."""
+        yield True
 
     def begin(self, stage: str, clock: float) -> float:
         """Nothing was done before."""
