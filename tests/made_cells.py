@@ -55,6 +55,7 @@ def measured_of(right_SN: Bits, alone_SN: Bits | None = None, **changes: Any) ->
         "bytes": 124_000,
         "latency_ms": 0.2,
         "teacher_accuracy": 0.78,
+        "teacher_val_accuracy": 0.78,
         "teacher_parameters": 1_500_000,
         "teacher_latency_ms": 1.5,
         "seconds": 6.0,

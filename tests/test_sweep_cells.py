@@ -110,7 +110,7 @@ def result(seeds: dict[str, Any] | None, baseline: dict[str, Any] | None) -> dic
     return {
         "dataset": "csv",
         "sizes": {"test": 12},
-        "teacher": {"test_accuracy": 0.9, "parameters": None, "latency_ms": None},
+        "teacher": {"val_accuracy": 0.85, "test_accuracy": 0.9, "parameters": None, "latency_ms": None},
         "student": {**student, "parameters": 10, "bytes": 40, "latency_ms": 0.5},
         "baseline": baseline,
         "seeds": seeds,
@@ -124,6 +124,7 @@ def result(seeds: dict[str, Any] | None, baseline: dict[str, Any] | None) -> dic
 
 def test_a_result_of_one_seed_is_measured_by_its_entries() -> None:
     found = Measured.of(result(None, {"test_accuracy": 0.6}))
+    assert found.teacher_val_accuracy == 0.85
     assert (found.accuracies, found.baselines) == ((0.7,), (0.6,))
     assert (found.right, found.right_alone, found.seconds) == (("fff0",), ("ff00",), 3.5)
     assert (found.teacher_parameters, found.teacher_latency_ms) == (None, None)

@@ -120,7 +120,8 @@ def test_a_free_process_trains_the_last_seeds_of_a_run_that_another_works_on(sto
     assert sorted(told) == sorted((event.seed, event.epoch) for event in epochs_of(store, alone))
     assert told.index((config.training.seed + 3, 1)) < told.index((config.training.seed + 1, 40))
     first, second = store.result(alone), store.result(helped)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert second["seeds"] == first["seeds"]
     assert second["seconds"]["repeat"] < first["seconds"]["repeat"]
 

@@ -19,7 +19,7 @@ class Measured:
 
     `val_accuracy` is their mean. `right` and `right_alone` say which test texts student and baseline got right, a bit
     each as hexadecimal digits, so that any two cells can be compared text by text. `gain_margin` is half the 95 %
-    interval of the gain.
+    interval of the gain. Cells of the version before do not say what their teacher is worth on validation.
     """
 
     dataset: str
@@ -41,6 +41,7 @@ class Measured:
     teacher_parameters: int | None
     teacher_latency_ms: float | None
     seconds: float
+    teacher_val_accuracy: float | None = None
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> Measured:
@@ -65,6 +66,7 @@ class Measured:
             teacher_parameters=teacher["parameters"],
             teacher_latency_ms=teacher["latency_ms"],
             seconds=sum(result["seconds"].values()),
+            teacher_val_accuracy=teacher["val_accuracy"],
         )
 
     @property
@@ -144,6 +146,7 @@ def _row(cell: Cell) -> dict[str, Any]:
         "bytes",
         "latency_ms",
         "teacher_accuracy",
+        "teacher_val_accuracy",
         "teacher_parameters",
         "teacher_latency_ms",
         "seconds",
