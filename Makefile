@@ -12,8 +12,8 @@ BIN := .venv/bin
 run: .venv/run-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
-# Tests that measure times, type as fast as people do or kill processes have the machine to themselves.
-ALONE := $(addprefix tests/browser/test_,compare.py lab.py steering.py sweep.py typing.py) tests/faults tests/load
+# Tests that measure times or type as fast as people do have the machine to themselves.
+ALONE := $(addprefix tests/browser/test_,compare.py lab.py steering.py sweep.py typing.py) tests/load
 
 test: .venv/dev-installed chromium check
 	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE),--ignore=$(folder))
@@ -33,6 +33,7 @@ bench: .venv/bench-installed
 	$(BIN)/python -m tests.benchmarks.scaling > bench/scaling.json
 	$(BIN)/python -m tests.benchmarks.sweep > bench/sweep.json
 	$(BIN)/python -m tests.benchmarks.sweep --growth > bench/sweep_growth.json
+	$(BIN)/python -m tests.benchmarks.first_page > bench/first_page.json
 	$(BIN)/python -m tests.benchmarks.side_by_side > bench/side_by_side.json
 
 bench-check: .venv/dev-installed

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill_core.config import SIZES
-from distill_core.data.sources import SOURCES
 from distill_core.errors import ConfigError
 from distill_core.sweep import answers
 from distill_core.sweep.space import Axis, SweepConfig, parse_axis
@@ -42,34 +41,22 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _named(name: str) -> Setting:
+    """One whose values all have words of their own."""
+    return Setting(tuple(answers.WORDS[name]), answers.WORDS[name])
+
+
 SETTINGS: Mapping[str, Setting] = {
     "objective.beta": Setting((0, 0.5, 1, 2, 5)),
     "objective.temperature": Setting((1, 2, 4, 8)),
-    "objective.divergence": Setting(
-        ("kl_teacher_student", "kl_student_teacher", "jensen_shannon", "logit_mse"),
-        {
-            "kl_teacher_student": "KL(teacher‖student)",
-            "kl_student_teacher": "KL(student‖teacher)",
-            "jensen_shannon": "Jensen–Shannon",
-            "logit_mse": "logit MSE",
-        },
-    ),
+    "objective.divergence": _named("objective.divergence"),
     "student.size": Setting(SIZES, dict(zip(SIZES, SIZES, strict=True))),
-    "student.kind": Setting(
-        ("lstm", "gru", "textcnn", "bag"),
-        {"lstm": "LSTM", "gru": "GRU", "textcnn": "CNN", "bag": "bag"},
-    ),
+    "student.kind": _named("student.kind"),
     "teacher.size": Setting(SIZES, dict(zip(SIZES, SIZES, strict=True))),
-    "student.word_vectors": Setting(
-        ("random", "teacher", "glove"),
-        {"random": "random", "teacher": "from the teacher", "glove": "GloVe"},
-    ),
+    "student.word_vectors": _named("student.word_vectors"),
     "training.learning_rate": Setting((0.001, 0.002, 0.005, 0.01, 0.02)),
     "training.label_share": Setting((0.01, 0.05, 0.1, 0.25, 0.5, 1), per_cent=True),
-    "data.name": Setting(
-        ("rotten_tomatoes", "bbc_news", "imdb"),
-        {name: source.title for name, source in SOURCES.items()},
-    ),
+    "data.name": Setting(("rotten_tomatoes", "bbc_news", "imdb"), answers.WORDS["data.name"]),
 }
 
 

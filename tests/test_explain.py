@@ -79,7 +79,7 @@ def test_the_word_that_decides_comes_first(planted: Predictor) -> None:
 @pytest.fixture(scope="module")
 def reviews() -> tuple[str, ...]:
     """Test texts of the default data set, each explained by every kind of model."""
-    return sources.load(DataConfig(), Path("unused")).test.texts[:200]
+    return sources.load(DataConfig(), Path("unused")).test.texts[:80]
 
 
 @pytest.fixture(scope="module")

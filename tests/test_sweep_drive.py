@@ -23,7 +23,7 @@ from distill_core.sweep.space import SweepConfig, grid, parse_axis, parse_sweep
 from tests.runs import config_of, made_rows, write_csv
 
 pytestmark = pytest.mark.slow
-LONG = ("training.epochs=100", "training.baseline=false")
+LONG = ("training.epochs=60", "training.baseline=false")
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_each_teacher_is_trained_once_and_a_cell_that_fails_leaves_the_others_al
 def test_hopeless_cells_are_stopped_and_called_so(store: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweeps = Sweeps(store)
     monkeypatch.setattr("distill_core.sweep.study.Study.is_hopeless", lambda self, number, epoch, accuracy: number == 1)
-    long = ("training.epochs=300", "training.baseline=false")
+    long = ("training.epochs=150", "training.baseline=false")
     sweep_id = sweeps.create(sweep(file, "objective.beta=1,2", run=long, pruner="median"))
     assert drive(sweep_id, sweeps) == "finished"
     assert [cell.state for cell in sweeps.cells(sweep_id)] == ["finished", "pruned"]

@@ -110,15 +110,15 @@ def test_runs_that_differ_in_beta_share_one_baseline(packed: Packed) -> None:
 
 
 def test_a_free_process_trains_the_last_seeds_of_a_run_that_another_works_on(store: Store, tmp_path: Path) -> None:
-    file = write_csv(tmp_path / "reviews.csv", made_rows(256))
-    config = config_of(file, "training.epochs=40", "training.seeds=4", "teacher.epochs=1")
+    file = write_csv(tmp_path / "reviews.csv", made_rows(128))
+    config = config_of(file, "training.epochs=16", "training.seeds=4", "teacher.epochs=1")
     alone, helped = store.create_run(config), store.create_run(config)
     prepare(store, [config])
     run_all(store, [alone], [])
     run_all(store, [helped], [], help=True)
     told = [(event.seed, event.epoch) for event in epochs_of(store, helped)]
     assert sorted(told) == sorted((event.seed, event.epoch) for event in epochs_of(store, alone))
-    assert told.index((config.training.seed + 3, 1)) < told.index((config.training.seed + 1, 40))
+    assert told.index((config.training.seed + 3, 1)) < told.index((config.training.seed + 1, 16))
     first, second = store.result(alone), store.result(helped)
     assert first is not None
     assert second is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 from distill_core.analysis.verdict import FEW_TEXTS
 from distill_core.comparison import setting_titles
+from distill_core.data.sources import SOURCES
 from distill_core.sweep.cells import Cell, Measured, measured
 from distill_core.sweep.contrast import Contrast, Finished, by_texts, contrast, holm, levels, pooled, right
 from distill_core.sweep.space import SweepConfig
@@ -26,6 +27,18 @@ SHORT = {
 """Settings whose titles say too much for the middle of a sentence."""
 ALONE = "the same student without a teacher"
 VALIDATION = "on the validation texts"
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "objective.divergence": {
+        "kl_teacher_student": "KL(teacher‖student)",
+        "kl_student_teacher": "KL(student‖teacher)",
+        "jensen_shannon": "Jensen–Shannon",
+        "logit_mse": "logit MSE",
+    },
+    "student.kind": {"lstm": "LSTM", "gru": "GRU", "textcnn": "CNN", "bag": "bag"},
+    "student.word_vectors": {"random": "random", "teacher": "from the teacher", "glove": "GloVe"},
+    "data.name": {name: source.title for name, source in SOURCES.items()},
+}
+"""What people call the values of settings that are texts."""
 
 
 def progress(config: SweepConfig, cells: Sequence[Cell]) -> list[str]:
@@ -199,7 +212,7 @@ def value_text(field: str, value: Any) -> str:
     """A setting's value for people."""
     if field == "training.label_share":
         return f"{100 * value:g} %"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else WORDS.get(field, {}).get(str(value), str(value))
 
 
 def named(values: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ KINDS = {
     ),
     "joint, averaged weights": ("objective.mode=joint", "training.average_weights=true", "student.kind=gru"),
 }
-KILLS = {"all stages": 12, "joint, averaged weights": 24}
+KILLS = {"all stages": 8, "joint, averaged weights": 24}
 
 
 @dataclass(frozen=True)
