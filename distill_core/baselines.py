@@ -9,19 +9,21 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from distill_core import files, keys
 from distill_core.data import shares
-from distill_core.data.batches import EncodedTexts
+from distill_core.data.batches import EncodedTexts, SampleLogits
 from distill_core.errors import DataError
 from distill_core.events import Epoch, Event
 from distill_core.job import Job, Trainable
 from distill_core.models.sizes import student_model
 from distill_core.store import BASELINE_WEIGHTS
 from distill_core.training import student
-from distill_core.training.loop import Context
+from distill_core.training.loop import Context, logits_of
 
 EPOCHS = "epochs.json"
+ANSWERS = "answers.safetensors"
 
 
 def texts_of(job: Job) -> EncodedTexts:
@@ -62,6 +64,23 @@ def obtain(job: Job, start: Trainable, seed: int, context: Context) -> float | N
         context.emit(Epoch(**epoch))
     accuracy = told["accuracy"]
     return None if accuracy is None else float(accuracy)
+
+
+def answers(job: Job, model: nn.Module) -> SampleLogits | None:
+    """What the baseline of the first seed says to all labelled texts: kept beside it, or asked now and kept.
+
+    None for a baseline that is not kept.
+    """
+    key = _key(job, job.config.training.seed)
+    folder = None if key is None else job.store.usable("baselines", key)
+    if key is None or folder is None:
+        return None
+    if (folder / ANSWERS).is_file():
+        return SampleLogits.from_tensors(load_file(folder / ANSWERS))
+    splits = (job.data.train, job.data.val, job.data.test)
+    given = SampleLogits.of([(texts, logits_of(model, texts, job.context)) for texts in splits])
+    job.store.complete("baselines", key, ANSWERS, given.tensors())
+    return given
 
 
 def have(job: Job, seed: int) -> None:

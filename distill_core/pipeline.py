@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill_core import device, evaluation, keys, teachers
+from distill_core import baselines, device, evaluation, keys, teachers
 from distill_core.analysis import metrics
 from distill_core.checkpoints import RunCheckpoints
 from distill_core.config import ModelConfig, RunConfig
@@ -147,7 +147,8 @@ def _candidates(job: Job, teaching: Teaching, students: Students) -> list[Candid
     architecture = describe(student_model(job.config))
     for role, model in (("baseline", students.baseline), ("student", students.student)):
         if model is not None:
-            found.append(Candidate(role, architecture, model, job.encode))
+            known = baselines.answers(job, model) if role == "baseline" else None
+            found.append(Candidate(role, architecture, model, job.encode, known))
     return found
 
 

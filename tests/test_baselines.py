@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from distill_core import keys
 from distill_core.config import RunConfig
@@ -52,6 +52,17 @@ def test_another_beta_finds_the_baseline_with_its_epochs_and_weights(store: Stor
     assert [event for event in repeats[0] if event.role == "baseline"] == [
         event for event in repeats[1] if event.role == "baseline"
     ]
+
+
+def test_what_a_baseline_says_is_asked_once(store: Store, file: Path) -> None:
+    first = store.result(run(store, config_of(file, "objective.beta=1")))
+    (kept,) = (store.home / "baselines").glob("*/answers.safetensors")
+    answers = load_file(kept)
+    save_file({**answers, "logits_NC": -answers["logits_NC"]}, kept)
+    second = store.result(run(store, config_of(file, "objective.beta=3")))
+    assert first is not None
+    assert second is not None
+    assert second["baseline"]["test_accuracy"] == pytest.approx(1 - first["baseline"]["test_accuracy"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
 from distill_core.analysis.metrics import accuracy, bootstrap_interval, comparison, fidelity, gain_margin, quality
 
@@ -84,6 +85,16 @@ def test_ece_agrees_with_numpy(made: tuple[Tensor, Tensor, Tensor]) -> None:
     assert quality(logits_NC, labels_N)["ece"] == pytest.approx(reference_ece(logits_NC, labels_N), abs=1e-5)
 
 
+@given(made=answered())
+def test_f1_and_ece_agree_with_torchmetrics(made: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits_NC, _, labels_N = made
+    found, classes = quality(logits_NC, labels_N), logits_NC.shape[1]
+    f1 = multiclass_f1_score(logits_NC, labels_N, classes, average="macro")
+    ece = multiclass_calibration_error(logits_NC.softmax(dim=1), labels_N, classes, n_bins=15)
+    assert found["macro_f1"] == pytest.approx(float(f1), abs=1e-6)
+    assert found["ece"] == pytest.approx(float(ece), abs=1e-5)
+
+
 def test_nll_is_the_mean_surprise_at_the_labels_in_nats() -> None:
     logits_NC = logits_for([0.9, 0.1], [0.2, 0.8], [0.5, 0.5])
     expected = -(math.log(0.9) + math.log(0.2) + math.log(0.5)) / 3
@@ -140,6 +151,13 @@ def test_an_interval_holds_its_accuracy_and_is_a_pair_of_shares(count: int, data
     share = data.draw(st.integers(0, count)) / count
     low, high = bootstrap_interval(share, count)
     assert 0 <= low <= share <= high <= 1
+
+
+@given(count=st.integers(1, 5000), data=st.data())
+def test_an_interval_is_that_of_the_binomial_distribution(count: int, data: st.DataObject) -> None:
+    share = data.draw(st.integers(0, count)) / count
+    expected = scipy.stats.binom.ppf([0.025, 0.975], count, share) / count
+    assert bootstrap_interval(share, count) == pytest.approx(tuple(expected))
 
 
 def test_an_interval_shrinks_with_more_texts() -> None:

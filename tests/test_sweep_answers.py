@@ -516,7 +516,9 @@ def test_settings_have_the_names_that_people_know() -> None:
     assert named({"objective.beta": 0.5, "training.label_share": 0.05, "student.size": "XS"}) == (
         "β = 0.5, labels used = 5 %, student size = XS"
     )
-    assert named({"student.kind": "textcnn", "data.name": "bbc_news"}).endswith("student kind = CNN, data set = BBC news")
+    assert named({"student.kind": "textcnn", "data.name": "bbc_news"}).endswith(
+        "student kind = CNN, data set = BBC news"
+    )
 
 
 def test_words_are_listed_as_people_do() -> None:

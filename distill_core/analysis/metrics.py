@@ -1,4 +1,8 @@
-"""What a classifier is worth on labelled texts. Shapes: `N` texts, `C` classes."""
+"""What a classifier is worth on labelled texts. Shapes: `N` texts, `C` classes.
+
+Written out, since torchmetrics and `scipy.stats` take three seconds to import at the start of every process that tests
+a model; the tests compare with both.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import special
 from torch import Tensor
 
 from distill_core.training.losses import divergence
@@ -34,10 +39,17 @@ def bootstrap_interval(share: float, count: int) -> tuple[float, float]:
         share: the accuracy, 0 to 1.
         count: number of texts.
     """
-    from scipy.stats import binom
+    low, high = (_binomial_quantile(level, count, share) / count for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return low, high
 
-    low, high = binom.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], count, share) / count
-    return float(low), float(high)
+
+def _binomial_quantile(level: float, count: int, share: float) -> int:
+    """The least number of right texts that is not exceeded with this probability."""
+    if share in (0, 1):
+        return round(share * count)
+    near = math.ceil(float(special.bdtrik(level, count, share)))
+    below = float(special.bdtr(near - 1, count, share)) if near > 0 else 0.0
+    return near - 1 if below >= level else near
 
 
 def quality(logits_NC: Tensor, labels_N: Tensor) -> dict[str, Any]:
@@ -47,24 +59,31 @@ def quality(logits_NC: Tensor, labels_N: Tensor) -> dict[str, Any]:
     accuracy over 15 bins of equal width (Guo et al. 2017, https://arxiv.org/abs/1706.04599). `nll` is in nats a text.
     `confusion` counts texts: a row for each true class, a column for each answer.
     """
-    from torchmetrics.functional import classification  # takes over a second to import
-
     classes = logits_NC.shape[1]
     predicted, right = logits_NC.argmax(dim=1), accuracy(logits_NC, labels_N)
+    confusion_CC = torch.bincount(labels_N * classes + predicted, minlength=classes**2).reshape(classes, classes)
     return {
         "test_accuracy": right,
         "test_interval": list(bootstrap_interval(right, len(labels_N))),
-        "macro_f1": float(classification.multiclass_f1_score(predicted, labels_N, classes, average="macro")),
-        "ece": float(
-            classification.multiclass_calibration_error(
-                logits_NC.softmax(dim=1), labels_N, classes, n_bins=CALIBRATION_BINS
-            )
-        ),
+        "macro_f1": _macro_f1(confusion_CC),
+        "ece": _calibration_error(logits_NC, labels_N),
         "nll": float(F.cross_entropy(logits_NC, labels_N)),
-        "confusion": torch.bincount(labels_N * classes + predicted, minlength=classes**2)
-        .reshape(classes, classes)
-        .tolist(),
+        "confusion": confusion_CC.tolist(),
     }
+
+
+def _macro_f1(confusion_CC: Tensor) -> float:
+    """Mean over the classes that occur among labels or answers."""
+    occurrences_C = confusion_CC.sum(dim=0) + confusion_CC.sum(dim=1)
+    return float((2 * confusion_CC.diag() / occurrences_C)[occurrences_C > 0].mean())
+
+
+def _calibration_error(logits_NC: Tensor, labels_N: Tensor) -> float:
+    confidence_N, predicted_N = logits_NC.softmax(dim=1).max(dim=1)
+    bins_N = (confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    gaps_N = confidence_N - (predicted_N == labels_N).float()
+    sums = torch.zeros(CALIBRATION_BINS, device=gaps_N.device).index_add(0, bins_N, gaps_N)
+    return float(sums.abs().sum() / len(labels_N))
 
 
 def fidelity(student_NC: Tensor, teacher_NC: Tensor) -> dict[str, float]:
@@ -143,17 +162,21 @@ def _by_seed(students: Sequence[float], baselines: Sequence[float]) -> dict[str,
     """Accuracies of each seed, their mean and standard deviation, and a paired t-test of the gain."""
     summary: dict[str, Any] = {"count": len(students), "student": _spread(students), "baseline": None}
     if baselines:
-        from scipy.stats import ttest_rel
-
         gains = [student - baseline for student, baseline in zip(students, baselines, strict=True)]
         # A test of differences without spread is not defined; that of rounding is none: accuracies are float32.
         same = all(math.isclose(gain, gains[0], abs_tol=1e-6) for gain in gains)
         summary |= {
             "baseline": _spread(baselines),
             "gain": _spread(gains),
-            "p_value": None if same else float(ttest_rel(students, baselines).pvalue),
+            "p_value": None if same else _p_value(gains),
         }
     return summary
+
+
+def _p_value(gains: Sequence[float]) -> float:
+    """Of a two-sided t-test that paired differences have the mean 0."""
+    t = statistics.fmean(gains) / statistics.stdev(gains) * math.sqrt(len(gains))
+    return float(2 * special.stdtr(len(gains) - 1, -abs(t)))
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
