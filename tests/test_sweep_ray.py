@@ -23,12 +23,13 @@ from distill_core.events import Epoch, Event, RunFinished, RunStarted
 from distill_core.store import Store
 from distill_core.sweep import joining, node
 from distill_core.sweep.cells import tidy
+from distill_core.sweep.chores import prepare
 from distill_core.sweep.cluster import RayWorkers
 from distill_core.sweep.drive import drive
 from distill_core.sweep.node import HomeNotSeen, Order
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import parse_sweep
-from distill_core.sweep.workers import Ended, prepare
+from distill_core.sweep.workers import Ended
 from distill_core.worker import work
 from tests.runs import config_of, made_rows, timeless, write_csv
 

@@ -18,7 +18,8 @@ from distill_core.config import RunConfig
 from distill_core.errors import DataError
 from distill_core.events import Epoch, RunCancelled, StageStarted
 from distill_core.store import Store
-from distill_core.sweep.workers import Ended, LocalWorkers, prepare
+from distill_core.sweep.chores import prepare
+from distill_core.sweep.workers import Ended, LocalWorkers
 from distill_core.worker import work
 from tests.runs import config_of, made_rows, write_csv
 

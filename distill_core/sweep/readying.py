@@ -10,7 +10,7 @@ from distill_core import keys
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
 from distill_core.store import Store
-from distill_core.sweep.workers import prepare
+from distill_core.sweep.chores import prepare
 
 _NONE = ""
 """A teacher that nobody can have."""

@@ -6,41 +6,26 @@ process loads PyTorch once; all runs of one teacher start at their student, and 
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
-import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait as wait_for
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from distill_core import keys, openmp, steering
 from distill_core.config import RunConfig
-from distill_core.errors import DistillError, Interrupted
 from distill_core.store import Store
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Event
-
-    from distill_core.job import Job
+from distill_core.sweep import chores
 
 GRACE = 10.0
 """Seconds that runs have to end by themselves when all work is stopped."""
 RUNS_A_GPU = 8
 """Small students that share a GPU, each by a process of its own."""
-ORPHAN_SECONDS = 5.0
-"""The same for a process whose driver is gone."""
-BEGUN = 0.1
-"""Seconds between two looks whether a run has begun."""
 
 
 @dataclass(frozen=True)
@@ -80,37 +65,6 @@ class Workers(Protocol):
         """Lets the processes go."""
 
 
-def prepare(store: Store, configs: Sequence[RunConfig], check: Callable[[], None] = lambda: None) -> None:
-    """Reads the data and trains the teachers of runs, each once, in this process and on all cores.
-
-    Args:
-        check: called often; what it raises ends the work.
-
-    Raises:
-        DistillError: the data or a teacher cannot be used.
-    """
-    from distill_core import device
-    from distill_core.teaching import prepare_teaching
-
-    device.use_all_cores()
-    device.keep_memory()
-    for config in configs:
-        prepare_teaching(job_without_run(config, store, check))
-
-
-def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) -> Job:
-    """What work needs that is no run: nobody hears its events, and nothing is kept but what it publishes."""
-    from distill_core import device
-    from distill_core.control import Control
-    from distill_core.job import Job
-    from distill_core.teaching import prepare_data
-    from distill_core.training.loop import Context
-
-    compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
-    context = Context(compute, emit=lambda event: None, control=Control(heed=check))
-    return Job("", store, config, prepare_data(config, store, check), context)
-
-
 class LocalWorkers:
     """A process for each core of this machine."""
 
@@ -135,7 +89,7 @@ class LocalWorkers:
         if self._store.wish(run_id).what != "run":  # it was stopped before
             self._store.ask(run_id, "run")
         self._submit_baselines(self._store.config(run_id))
-        self._runs[self._given(_work, self._store.home, run_id)] = run_id
+        self._runs[self._given(chores.work, self._store.home, run_id)] = run_id
 
     def _submit_baselines(self, config: RunConfig) -> None:
         if not config.training.baseline:
@@ -144,7 +98,7 @@ class LocalWorkers:
         for seed in range(config.training.seed, config.training.seed + config.training.seeds):
             if (name, seed) not in self._known:
                 self._known.add((name, seed))
-                self._baselines[self._given(_train_baseline, self._store.home, config, seed)] = name, seed
+                self._baselines[self._given(chores.train_baseline, self._store.home, config, seed)] = name, seed
 
     def help(self) -> None:
         """Free processes train further seeds of the runs at work, one seed each."""
@@ -153,7 +107,7 @@ class LocalWorkers:
             seeds = 1 if training.assistant != "none" else training.seeds  # an assistant is trained by its run
             while self._is_free and self._helped[run_id] < seeds - 1:
                 self._helped[run_id] += 1
-                self._helping[self._given(_train_ahead, self._store.home, run_id)] = run_id
+                self._helping[self._given(chores.train_ahead, self._store.home, run_id)] = run_id
 
     @property
     def _is_free(self) -> bool:
@@ -215,7 +169,7 @@ class LocalWorkers:
     def _new_pool(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
         self._stopping = context.Event()
-        pool = ProcessPoolExecutor(self._slots, context, _take_part, (self._slots, self._stopping))
+        pool = ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
         pool.submit(os.getpid)  # all processes start with the first task, and load PyTorch before a run waits for it
         return pool
 
@@ -226,84 +180,3 @@ class LocalWorkers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._new_pool()
         return lost
-
-
-# In a process of the pool
-
-
-def _take_part(workers: int, stopping: Event) -> None:
-    """Sets a process up before it loads PyTorch."""
-    openmp.sleep_soon()
-    atexit.register(gc.freeze)  # it ends 0.7 s sooner
-    os.nice(5)  # the pages, and a run that somebody watches, stay quick
-    threading.Thread(target=_end_with_driver, name="driver-watch", daemon=True).start()
-    _stops.append(stopping)
-    from distill_core import device, pipeline
-
-    device.take_part(os.getpid(), workers)
-    pipeline.warm_up()
-
-
-_stops: list[Event] = []
-"""In a process of the pool the one event that ends all work."""
-
-
-def _heed() -> None:
-    """Ends work besides runs once all work is to stop. Raises Interrupted."""
-    if any(stop.is_set() for stop in _stops):
-        raise Interrupted("The sweep was stopped.")
-
-
-def _end_with_driver() -> None:
-    """Interrupts this process once its driver has died: its pool would keep it for ever."""
-    driver = parent_process()
-    if driver is not None:
-        wait_for([driver.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(ORPHAN_SECONDS)
-        os._exit(1)
-
-
-def _train_baseline(home: Path, config: RunConfig, seed: int) -> None:
-    from distill_core import baselines, device
-
-    device.use_all_cores()
-    device.keep_memory()
-    with suppress(Interrupted):
-        baselines.have(job_without_run(config, Store(home), _heed), seed)
-
-
-def _train_ahead(home: Path, run_id: str) -> None:
-    """Trains the last seeds of a run that another process works on."""
-    from distill_core import device, events, students
-    from distill_core.teaching import prepare_teaching
-
-    device.use_all_cores()
-    device.keep_memory()
-    store = Store(home)
-
-    def heed() -> None:
-        _heed()
-        if store.status(run_id).over:
-            raise Interrupted("The run has ended.")
-
-    with suppress(DistillError, OSError), store.event_log(run_id) as log:  # the run says what is wrong, or has ended
-
-        def tell(event: events.Event) -> None:
-            if isinstance(event, events.Epoch):
-                log(event)
-
-        job = job_without_run(store.config(run_id), store, heed)
-        while (checkpoints := store.checkpoints_beside(run_id, job.context.compute.name)) is None:
-            heed()  # the run has only just begun
-            time.sleep(BEGUN)
-        context = replace(job.context, emit=tell, checkpoints=checkpoints)
-        students.train_ahead(replace(job, context=context), prepare_teaching(job))
-
-
-def _work(home: Path, run_id: str) -> None:
-    from distill_core.worker import work
-
-    _heed()
-    with suppress(DistillError):  # its folder says why
-        work(run_id, Store(home))

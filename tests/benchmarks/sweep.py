@@ -70,8 +70,8 @@ def growth(folder: Path) -> dict[str, Any]:
 
 def _carried_out(home: Path, config: SweepConfig) -> dict[str, float]:
     """One sweep, whose teacher is ready, in this process."""
+    from distill_core.sweep.chores import prepare
     from distill_core.sweep.drive import drive
-    from distill_core.sweep.workers import prepare
 
     sweeps = Sweeps(Store(home))
     prepare(sweeps.store, [cell_config(config, grid(config)[0])])
@@ -140,7 +140,7 @@ def _trainings_alone(store: Store, config: SweepConfig) -> float:
 def _seconds(store: Store, config: RunConfig, *, taught: bool) -> float:
     """One training and nothing else."""
     from distill_core.students import distil_one
-    from distill_core.sweep.workers import job_without_run
+    from distill_core.sweep.chores import job_without_run
     from distill_core.teaching import prepare_teaching
     from distill_core.training import student
 
