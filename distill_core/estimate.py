@@ -43,7 +43,7 @@ def seconds_by_stage(
     """Expected seconds of each stage; stages whose outcome lies in the home folder take none.
 
     Args:
-        profile: None while the data set has not been read; then a large one is assumed.
+        profile: None while the data set has not been read.
         rates: multiply-adds a second by kind of work, by default those of past runs.
         cached: the stages that take none, where that is known.
     """
@@ -149,18 +149,48 @@ def _is_of_sweep(run_id: str, store: Store) -> bool:
     return False
 
 
-UNREAD = Profile(
-    ("a", "b"),
-    10_000,
-    texts={"train": 22_500, "val": 2_500, "test": 25_000, "unlabelled": 50_000},
-    mean_tokens=dict.fromkeys(("train", "val", "test", "unlabelled"), 230.0),
+def assumed(name: str) -> Profile:
+    """What is assumed of a data set that has not been read: one that comes with the lab is known, others are large.
+
+    Args:
+        name: as in `data.name`.
+    """
+    return _KNOWN.get(name, _LARGE)
+
+
+def _profile_of(labels: tuple[str, ...], vocabulary: int, **splits: tuple[int, float]) -> Profile:
+    texts = {name: count for name, (count, _) in splits.items()}
+    return Profile(labels, vocabulary, texts, mean_tokens={name: mean for name, (_, mean) in splits.items()})
+
+
+_LARGE = _profile_of(
+    ("a", "b"), 10_000, train=(22_500, 230.0), val=(2_500, 230.0), test=(25_000, 230.0), unlabelled=(50_000, 230.0)
 )
-"""What is assumed of a data set that has not been read: the IMDB reviews."""
+"""The IMDB reviews."""
+_KNOWN = {
+    "rotten_tomatoes": _profile_of(
+        ("fresh", "rotten"),
+        9_780,
+        train=(10_219, 21.5),
+        val=(1_288, 21.6),
+        test=(1_245, 21.4),
+        unlabelled=(1_083, 119.0),
+    ),
+    "bbc_news": _profile_of(
+        ("business", "entertainment", "politics", "sports", "tech"),
+        10_002,
+        train=(1_645, 246.8),
+        val=(206, 247.7),
+        test=(206, 248.9),
+        unlabelled=(0, 0.0),
+    ),
+}
+"""Sizes and lengths with default settings."""
 
 
 def work_by_stage(config: RunConfig, profile: Profile | None) -> dict[str, float]:
     """Multiply-adds of each stage that the configuration goes through."""
-    profile = profile or UNREAD
+    profile = profile or assumed(config.data.name)
     texts = min(profile.texts["train"], config.data.train_limit or profile.texts["train"])
     plots = min(profile.texts["unlabelled"], _or_all(config.data.unlabelled_limit, profile.texts["unlabelled"]))
     mean = profile.mean_tokens["train"]

@@ -38,7 +38,7 @@ def settings() -> bool:
     with st.container():
         _data_controls.choose_data()
         profile, usable = _profile()
-    known = profile or estimate.UNREAD
+    known = profile or estimate.assumed(_draft.typed("data", "name"))
     vocabulary, classes = known.vocabulary, len(known.labels)
     with st.container():
         _choose_model("teacher", TEACHERS, vocabulary, classes)
@@ -209,7 +209,7 @@ def _submit(config: RunConfig) -> None:
 
 def _outlook(config: RunConfig, profile: Profile | None) -> str:
     """What the run makes of what, and how long that takes."""
-    known = profile or estimate.UNREAD
+    known = profile or estimate.assumed(config.data.name)
     vocabulary, classes = known.vocabulary, len(known.labels)
     teacher = teacher_parameters(config.teacher, vocabulary, classes)
     large = {"file": "a file", "pretrained": config.teacher.model}.get(config.teacher.kind, "")

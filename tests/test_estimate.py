@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_core import keys
-from distill_core.config import RunConfig, parse
+from distill_core.config import DATA_SETS, DataConfig, RunConfig, parse
 from distill_core.data.profile import Profile
 from distill_core.estimate import (
     DEFAULT_RATE,
+    assumed,
+    known_profile,
     learned_rates,
     remaining,
     seconds_by_stage,
@@ -24,6 +26,7 @@ from distill_core.estimate import (
 from distill_core.events import Event, History, StageFinished, StageStarted, Step, stages_of
 from distill_core.presets import PRESETS, load
 from distill_core.store import CacheKind, Store
+from distill_core.teaching import prepare_data
 
 PROFILE = Profile(
     ("fresh", "rotten"),
@@ -51,6 +54,17 @@ def publish(store: Store, kind: CacheKind, key: str) -> None:
 
 def publish_teacher(store: Store, config: RunConfig, precision: str) -> None:
     publish(store, "teachers", keys.teacher_key(config, precision, store.data_folder))
+
+
+@pytest.mark.parametrize("name", [name for name in DATA_SETS if DataConfig(name=name).comes_along])
+def test_what_comes_with_the_lab_is_assumed_to_be_what_it_is(store: Store, name: str) -> None:
+    config = RunConfig(data=DataConfig(name=name))
+    guessed = assumed(name)
+    prepare_data(config, store)
+    read = known_profile(config, store)
+    assert read is not None
+    assert (guessed.labels, guessed.vocabulary, guessed.texts) == (read.labels, read.vocabulary, read.texts)
+    assert guessed.mean_tokens == pytest.approx(read.mean_tokens, abs=0.06)
 
 
 def history_of(*events: tuple[float, Event]) -> History:

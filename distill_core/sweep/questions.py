@@ -60,7 +60,15 @@ QUESTIONS: Mapping[str, Question] = {
         "there may be more.",
         _asks(
             "does-temperature-matter",
-            ("student.size=S", "objective.beta=2"),
+            (
+                "teacher.kind=pretrained",
+                "teacher.frozen=true",
+                "teacher.encoder_max_tokens=128",
+                "student.kind=bag",
+                "student.size=S",
+                "training.epochs=10",
+                "training.learning_rate=0.01",
+            ),
             data__name=("rotten_tomatoes", "bbc_news"),
             objective__temperature=(1, 2, 4, 8),
         ),
