@@ -287,7 +287,19 @@ def test_data_sets_are_answered_one_by_one() -> None:
         for number, name in enumerate(["rotten_tomatoes"] * 2 + ["bbc_news"] * 2)
     ]
     said = answer_of(config, all_finished(config, found))
-    assert [sentence.split(",")[0] for sentence in said] == ["On rotten_tomatoes", "On bbc_news"]
+    assert [sentence.split(",")[0] for sentence in said] == ["On Movie reviews", "On BBC news"]
+
+
+@pytest.mark.parametrize(("knows", "warned"), [((0.6, 0.7), True), ((0.6, 0.9), False)])
+def test_a_teacher_that_has_little_to_teach_is_called_so(knows: tuple[float, ...], warned: bool) -> None:
+    config, bits_SN = sweep_of(teacher__size=("S", "M")), given_bits(0, 0.75)
+    found = [measured_of(bits_SN, bits_SN, teacher_accuracy=share) for share in knows]
+    said = [sentence for sentence in answer_of(config, all_finished(config, found)) if "little to teach" in sentence]
+    alone = 100 * bits_SN.mean()
+    assert said == [
+        "A teacher has little to teach here: it gets 70.0 % of the test texts right, and the same student without a "
+        f"teacher {alone:.1f} %."
+    ] * warned
 
 
 # The ready questions
@@ -361,10 +373,8 @@ def test_temperature_matters_where_it_does() -> None:
         return measured_of(bits_SN, dataset=values["data.name"])
 
     two, five = answered_by("does-temperature-matter", make)
-    assert two.startswith(
-        "On two classes (rotten_tomatoes) temperature makes no difference that this test can show (0.0"
-    )
-    assert five.startswith("On five classes (bbc_news) temperature matters: at 4 students get ")
+    assert two.startswith("On Movie reviews (two classes) temperature makes no difference that this test can show (0.0")
+    assert five.startswith("On BBC news (five classes) temperature matters: at temperature 4 students get ")
     assert "points more right than at" in five
 
 

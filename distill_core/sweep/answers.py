@@ -62,13 +62,33 @@ def cautions(cells: Sequence[Cell]) -> list[str]:
         said.append(f"With {fewest} test texts nobody can tell cells apart; {FEW_TEXTS} would be the least.")
     if found and max(len(result.accuracies) for result in found) == 1:
         said.append("With one seed a cell, nobody knows how much of this is the luck of where training began.")
-    return said
+    groups = by_texts(measured(cells))
+    weak = [sentence for group in groups if (sentence := _weak_teacher(group, of_several=len(groups) > 1)) is not None]
+    return [*said, *weak]
+
+
+def _weak_teacher(group: Sequence[Finished], *, of_several: bool) -> str | None:
+    """Where even the best teacher is no better than the students are by themselves."""
+    teacher = max(found.teacher_accuracy for _, found in group)
+    alone = [found.alone for _, found in group if found.alone is not None]
+    if not alone or teacher > statistics.fmean(alone):
+        return None
+    where = f"On {data_title(group[0][1])} a" if of_several else "A"
+    return (
+        f"{where} teacher has little to teach here: it gets {percent(teacher)} of the test texts right, and "
+        f"{ALONE} {percent(statistics.fmean(alone))}."
+    )
+
+
+def data_title(found: Measured) -> str:
+    """What people call the data set of a cell."""
+    return value_text("data.name", found.dataset)
 
 
 def overall(config: SweepConfig, cells: Sequence[Cell]) -> list[str]:
     """For each set of test texts the best cell: what it gets right, against its baseline and the other cells."""
     groups = by_texts(measured(cells))
-    return [best_cell(group, f"On {group[0][1].dataset}, " if len(groups) > 1 else "") for group in groups]
+    return [best_cell(group, f"On {data_title(group[0][1])}, " if len(groups) > 1 else "") for group in groups]
 
 
 def best_cell(group: Sequence[Finished], where: str = "") -> str:

@@ -16,6 +16,7 @@ from distill_core.sweep.answers import (
     amount,
     best_cell,
     best_level,
+    data_title,
     more,
     named,
     percent,
@@ -69,13 +70,17 @@ def _temperature_in(group: Sequence[Finished]) -> str | None:
     apart = contrast(pooled(map(right, by_value[best])), pooled(map(right, by_value[worst])))
     if apart is None:
         return None
-    name = group[0][1].dataset
-    where = f"On {CLASSES[name]} ({name})" if name in CLASSES else f"On {name}"
+    where, classes = f"On {data_title(group[0][1])}", CLASSES.get(group[0][1].dataset)
+    where = where if classes is None else f"{where} ({classes})"
     high, low = (value_text("objective.temperature", value) for value in (best, worst))
     if apart.clear:
-        return f"{where} temperature matters: at {high} students get {points(apart)} {more(apart)} right than at {low}."
+        return (
+            f"{where} temperature matters: at temperature {high} students get {points(apart)} {more(apart)} right "
+            f"than at {low}."
+        )
     return (
-        f"{where} temperature makes no difference that this test can show ({points(apart)} between {high} and {low})."
+        f"{where} temperature makes no difference that this test can show ({points(apart)} between temperatures "
+        f"{high} and {low})."
     )
 
 
