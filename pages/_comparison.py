@@ -197,16 +197,16 @@ def settings_table(called: Sequence[str], configs: Sequence[RunConfig], files: M
     """
     titles = comparison.setting_titles()
     found = comparison.differing_settings(configs)
-    lines = [[_said(value, files) for value in values] for values in found.values()]
+    lines = [[said(value, files) for value in values] for values in found.values()]
     return pd.DataFrame(lines, index=[titles[path] for path in found], columns=list(called))
 
 
 def all_settings(config: RunConfig, files: Mapping[str, str]) -> dict[str, str]:
     """Every setting of a run in words, by name."""
-    return {path: _said(value, files) for path, value in comparison.flat(config).items()}
+    return {path: said(value, files) for path, value in comparison.flat(config).items()}
 
 
-def _said(value: object, files: Mapping[str, str]) -> str:
+def said(value: object, files: Mapping[str, str]) -> str:
     if value is None:
         return LACKING
     if isinstance(value, bool):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from distill_core import device
+from distill_core import comparison, device
 from distill_core.analysis.predict import Predictor
-from distill_core.config import RunConfig
+from distill_core.data.sources import describe
 from distill_core.status import short
 from distill_core.store import Store
 from pages import _comparison, _figures, _looks, _session
 from pages._run_actions import file_names
 
 MOST_BESIDE = 3
+KNOWN_RUNS = 20_000
+"""Finished runs of which a few facts are kept in memory: they do not change, and a sweep leaves thousands."""
 FURTHER = ("#E69F00", "#6A3D9A", "#A65628")
 """Colours of further students: none that a role or a loss has."""
 
@@ -46,6 +50,22 @@ class Voice:
         )
 
 
+def in_a_line(run_id: str) -> str:
+    """A finished run: what taught what, on which data, and what the student is worth."""
+    return _in_a_line(_session.store().home, run_id)
+
+
+@lru_cache(maxsize=KNOWN_RUNS)
+def _in_a_line(home: Path, run_id: str) -> str:
+    store = Store(home)
+    config, result = store.config(run_id), store.result(run_id)
+    assert result is not None
+    return (
+        f"{short(run_id)} · {describe(config.data).title} · {_looks.models(config)} · "
+        f"β {config.objective.beta:g} · student {100 * result['student']['test_accuracy']:.1f} %"
+    )
+
+
 @st.cache_resource(max_entries=16, show_spinner="Loading the models…")
 def predictor_of(home: str, run_id: str, roles: tuple[str, ...] | None) -> Predictor:
     """The models of a run, read once."""
@@ -72,7 +92,7 @@ def voices(run_id: str, beside: Sequence[str]) -> list[Voice]:
     result, there = store.result(run_id), predictor(run_id).readers
     assert result is not None
     names = {"teacher": "Teacher", "student": "Student", "baseline": "Student alone"}
-    notes = _notes([run_id, *beside], store)
+    notes = _notes([run_id, *beside], store, file_names())
     found = [
         Voice(run_id, role, name, _figures.COLOURS[role], result[role], notes[run_id] if role == "student" else "")
         for role, name in names.items()
@@ -87,36 +107,43 @@ def voices(run_id: str, beside: Sequence[str]) -> list[Voice]:
     return found
 
 
-def _notes(run_ids: Sequence[str], store: Store) -> dict[str, str]:
+def _notes(run_ids: Sequence[str], store: Store, files: Mapping[str, str]) -> dict[str, str]:
     """For each run the settings in which it differs from the others."""
     configs = [store.config(run_id) for run_id in run_ids]
-    table = _comparison.settings_table(run_ids, configs, file_names())
+    titles, found = comparison.setting_titles(), comparison.differing_settings(configs)
     # What a title says in brackets explains it; there is no room for that here.
+    names = {path: titles[path].partition(" (")[0] for path in found}
     return {
-        run_id: ", ".join(f"{title.partition(' (')[0]} {table.at[title, run_id]}" for title in table.index)
-        for run_id in run_ids
+        run_id: ", ".join(f"{names[path]} {_comparison.said(values[number], files)}" for path, values in found.items())
+        for number, run_id in enumerate(run_ids)
     }
 
 
 def companions(run_id: str, finished: Sequence[str]) -> list[str]:
     """Finished runs whose student learned from the same teacher, latest first."""
-    return [other for other in finished if other != run_id and _same_teacher(run_id, other, _session.store())]
+    home = _session.store().home
+    teacher = _teacher_of(home, run_id)
+    if teacher is None:
+        return []
+    return [other for other in finished if other != run_id and _teacher_of(home, other) == teacher]
 
 
-def _same_teacher(one: str, other: str, store: Store) -> bool:
-    """Whether two runs learned from one teacher: the same settings, data and chance, and so the same answers."""
-    configs = [store.config(run_id) for run_id in (one, other)]
-    results = [store.result(run_id) for run_id in (one, other)]
-    if any(config.objective.mode == "joint" for config in configs):
-        return False  # each has a teacher that has learned with it
-    teachers = [None if result is None else (result["labels"], result["teacher"].get("nll")) for result in results]
-    return _teaching(configs[0]) == _teaching(configs[1]) and teachers[0] == teachers[1]
-
-
-def _teaching(config: RunConfig) -> tuple[Any, ...]:
-    return config.data, config.teacher, config.training.seed
+@lru_cache(maxsize=KNOWN_RUNS)
+def _teacher_of(home: Path, run_id: str) -> str | None:
+    """What decides the teacher of a finished run, and its worth; None for one that learned with its student."""
+    store = Store(home)
+    config, result = store.config(run_id), store.result(run_id)
+    if config.objective.mode == "joint":
+        return None
+    settings = config.model_dump_json(include={"data": True, "teacher": True, "training": {"seed"}})
+    return settings if result is None else f"{settings} {result['labels']} {result['teacher'].get('nll')}"
 
 
 def difference_of(run_id: str, other: str) -> str:
     """The settings in which another run differs, in a few words."""
-    return _notes([run_id, other], _session.store())[other] or "the same settings"
+    return _difference(_session.store().home, run_id, other, tuple(file_names().items()))
+
+
+@lru_cache(maxsize=KNOWN_RUNS)
+def _difference(home: Path, run_id: str, other: str, files: tuple[tuple[str, str], ...]) -> str:
+    return _notes([run_id, other], Store(home), dict(files))[other] or "the same settings"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.status import short
 from pages import _looks, _one_text, _router, _session, _voices, _whole_set
@@ -29,20 +28,16 @@ def choose_run(finished: list[str]) -> str:
     chosen = _session.chosen_run()
     index = finished.index(chosen) if chosen in finished else 0
     run_id: str = st.selectbox(
-        "Run", finished, index=index, format_func=_describe, key="compare.run", help="The run whose models answer."
+        "Run",
+        finished,
+        index=index,
+        format_func=_voices.in_a_line,
+        key="compare.run",
+        help="The run whose models answer.",
     )
     if run_id != chosen:
         _session.choose_run(run_id)
     return run_id
-
-
-def _describe(run_id: str) -> str:
-    config, result = _session.store().config(run_id), _session.store().result(run_id)
-    assert result is not None
-    return (
-        f"{short(run_id)} · {describe(config.data).title} · {_looks.models(config)} · "
-        f"β {config.objective.beta:g} · student {100 * result['student']['test_accuracy']:.1f} %"
-    )
 
 
 def choose_beside(run_id: str, finished: list[str]) -> list[str]:
