@@ -96,6 +96,7 @@ def number(section: str, name: str, *, step: float, format: str | None = None, w
     kind = (int if whole else float) if default is None else type(default)
     st.number_input(
         info.title,
+        value="min" if default is not None else None,  # one that may be left out can be emptied again
         min_value=None if low is None else kind(low),
         max_value=None if high is None else kind(high),
         step=kind(step),

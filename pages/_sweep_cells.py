@@ -76,7 +76,7 @@ def table(seen: View) -> None:
         alt="Cells of the sweep with what they have measured",
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{len(numbers):,} cells, a line each", width="content")
+        st.caption(f"{len(numbers):,} cells, a line each" if len(numbers) != 1 else "1 cell", width="content")
         for words, kind, pack in (("CSV", "text/csv", as_csv), ("Parquet", "application/octet-stream", as_parquet)):
             st.download_button(
                 words,

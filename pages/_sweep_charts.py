@@ -183,7 +183,8 @@ def _matters(seen: View) -> None:
     _draw(seen, "matters", "What matters", lambda: _sweep_curves.importance(shares), clicks=False)
     st.caption(
         "How much of the differences in validation accuracy between cells each setting explains by itself or with "
-        "others. It says what matters within these values and on these texts, not in general."
+        "others. It says what matters within these values and on these texts, not in general; "
+        "where cells cannot be told apart, neither can their settings."
     )
 
 

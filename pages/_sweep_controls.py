@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
+from distill_core.data.sources import describe
 from distill_core.errors import DistillError
 from distill_core.store import Store
-from distill_core.sweep import sweeper
+from distill_core.sweep import answers, sweeper
 from distill_core.sweep.outlook import Outlook, outlook
 from distill_core.sweep.questions import QUESTIONS
 from distill_core.sweep.space import Axis, SweepConfig, parse_sweep
@@ -44,6 +45,7 @@ def drafted_sweep() -> SweepConfig | None:
             _choose_cells()
             _choose_place()
         config, ahead = _prepared(json.dumps(_settings(axes)), _session.store().home)
+        st.caption(_common(config))
         st.markdown(f"**{in_words(config)}** · about **{_looks.duration(ahead.seconds)}**", help=_effort(ahead))
     except DistillError as error:
         _looks.show_error(error)
@@ -89,6 +91,23 @@ def in_words(config: SweepConfig) -> str:
     """How much a sweep is, as in "20 cells × 3 seeds"."""
     cells, seeds = config.planned, config.seeds
     return f"{cells:,} cell{'s' * (cells != 1)} × {seeds} seed{'s' * (seeds != 1)}"
+
+
+def _common(config: SweepConfig) -> str:
+    """What all cells have in common, in a line."""
+    base, varied = config.base, {axis.field for axis in config.axes}
+    teacher = {"pretrained": base.teacher.model, "file": "a file"}.get(base.teacher.kind, f"LSTM {base.teacher.size}")
+    student = f"{answers.WORDS['student.kind'][base.student.kind]} {base.student.size}"
+    texts = base.data.train_limit
+    said = {
+        "data.name": describe(base.data).title + ("" if texts is None else f", {texts:,} training texts"),
+        "teacher.size": f"teacher {teacher}",
+        "student.size": f"student {student}",
+        "training.epochs": f"{base.training.epochs} epochs",
+        "objective.beta": f"β = {base.objective.beta:g}",
+        "objective.temperature": f"temperature {base.objective.temperature:g}",
+    }
+    return "All cells: " + " · ".join(words for name, words in said.items() if name not in varied)
 
 
 def _effort(ahead: Outlook) -> str:

@@ -47,7 +47,9 @@ def limits(values: Sequence[float], air: float = 0.0) -> list[float]:
 
 
 def best_cell(cells: Sequence[Found]) -> int | None:
-    """The number of the cell that does best on the validation texts."""
+    """The number of the cell that does best on the validation texts; None where all do as well."""
+    if len(cells) > 1 and len({found.val_accuracy for _, found in cells}) == 1:
+        return None
     return max(cells, key=lambda each: each[1].val_accuracy)[0].number if cells else None
 
 

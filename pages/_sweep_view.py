@@ -102,15 +102,20 @@ def progress(seen: View, now: float) -> tuple[float, str]:
         now: seconds since the epoch.
     """
     planned = max(seen.config.planned, len(seen.cells))
-    words = f"{seen.ended:,} of {planned:,} cells"
+    words = _of_cells(seen.ended, planned)
     share = min(seen.ended / planned, 1.0)
     if seen.status.over:
-        return share, f"{STATES[seen.status.status]} · {words}"
+        finished = sum(cell.state == "finished" for cell in seen.cells)
+        return share, f"{STATES[seen.status.status]} · {_of_cells(finished, planned)}"
     if seen.status.status == "queued":
         return share, f"Waiting for its turn · {words}" + (f" · {ASKED[seen.wish]}" if seen.wish in ASKED else "")
     left = outlook.remaining(seen.config, seen.status, seen.cells, now)
     until = "" if left is None else f" · about {_looks.duration(left)} left"
     return share, words + (f" · {ASKED[seen.wish]}" if seen.wish in ASKED else until)
+
+
+def _of_cells(count: int, planned: int) -> str:
+    return f"{count:,} of {planned:,} cell{'s' * (planned != 1)}"
 
 
 def _buttons(seen: View, drafted: SweepConfig | None) -> None:
@@ -191,9 +196,19 @@ def _problems(seen: View) -> None:
         st.caption(f"{len(failed) - MOST_ERRORS} more cells failed; the table has their errors.")
 
 
+def _nothing_yet(seen: View) -> str:
+    if seen.status.over:
+        return "No cell has finished."
+    if any(cell.state != "waiting" for cell in seen.cells):
+        return "The answer appears with the first cells."
+    return (
+        "First the texts are read and the teacher is trained, where that has not been done before. Then cells appear."
+    )
+
+
 def _answer(seen: View) -> None:
     """What the cells support so far, in sentences."""
     store = _session.store()
     said = _sweep_reading.made(store, seen, "answer", lambda: questions.answer_of(seen.config, seen.cells))
-    words = html.escape(" ".join(said) or "The answer appears with the first cells.").replace(" %", "\u00a0%")
+    words = html.escape(" ".join(said) or _nothing_yet(seen)).replace(" %", "\u00a0%")
     st.html(f'<p class="lab-verdict" aria-live="polite">{words}</p>')

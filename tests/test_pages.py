@@ -162,6 +162,14 @@ def test_every_control_of_train_is_explained_and_every_setting_can_be_reached(re
     assert settings - reached == {"data.name", "data.label_names"}, "which have the controls source, hub and labels"
 
 
+def test_a_number_that_may_be_left_out_can_be_emptied_again(read_home: Store) -> None:
+    app = more(open_page(), "Data")
+    for number in (2000, None):
+        app.sidebar.number_input(key="train.data.train_limit").set_value(number).run()
+        assert not app.exception
+        assert app.sidebar.number_input(key="train.data.train_limit").value == number
+
+
 def test_start_submits_exactly_what_the_controls_show(read_home: Store) -> None:
     app = open_page()
     app.session_state["train.teacher.size"] = "XS"

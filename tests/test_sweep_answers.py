@@ -300,6 +300,15 @@ def test_a_teacher_that_has_little_to_teach_is_called_so(knows: tuple[float, ...
     assert said == (told if warned else [])
 
 
+@pytest.mark.parametrize(("commonest", "warned"), [(0.75, True), (0.7, False), (None, False)])
+def test_students_that_have_learned_nothing_are_no_result(commonest: float | None, warned: bool) -> None:
+    config, bits_SN = sweep_of(student__size=("S", "M")), given_bits(0, 0.75)
+    found = [measured_of(bits_SN, accuracies=(0.75,) * 3, commonest=commonest)] * 2
+    said = answer_of(config, all_finished(config, found))
+    words = "No student has learned anything of use: one answer for all texts is right for 75.0 % too."
+    assert (words in said) == warned
+
+
 # The ready questions
 
 

@@ -106,7 +106,7 @@ SEVERAL = {"student": {"values": [0.7, 0.8]}, "val_accuracies": [0.8, None, 0.7]
 
 
 def result(seeds: dict[str, Any] | None, baseline: dict[str, Any] | None) -> dict[str, Any]:
-    student = {"val_accuracy": 0.8, "test_accuracy": 0.7, "agreement": 0.9, "kl": 0.1}
+    student = {"val_accuracy": 0.8, "test_accuracy": 0.7, "agreement": 0.9, "kl": 0.1, "confusion": [[3, 1], [2, 6]]}
     return {
         "dataset": "csv",
         "sizes": {"test": 12},
@@ -124,7 +124,7 @@ def result(seeds: dict[str, Any] | None, baseline: dict[str, Any] | None) -> dic
 
 def test_a_result_of_one_seed_is_measured_by_its_entries() -> None:
     found = Measured.of(result(None, {"test_accuracy": 0.6}))
-    assert found.teacher_val_accuracy == 0.85
+    assert (found.teacher_val_accuracy, found.commonest) == (0.85, 8 / 12)
     assert (found.accuracies, found.baselines) == ((0.7,), (0.6,))
     assert (found.right, found.right_alone, found.seconds) == (("fff0",), ("ff00",), 3.5)
     assert (found.teacher_parameters, found.teacher_latency_ms) == (None, None)

@@ -139,7 +139,7 @@ def test_a_cell_is_the_base_with_its_values_and_the_sweeps_seeds() -> None:
         ({"axes": [{"field": "objective.beta", "values": [1, -1]}]}, r"objective\.beta must be .* got -1"),
         ({"axes": [{"field": "objective.beta", "values": [0]}] * 2}, "axes must each be another setting"),
         ({"axes": [{"field": "training.seeds", "values": [1]}]}, r"axes must not vary training\.seeds"),
-        ({"axes": []}, "sweep axes"),
+        ({"axes": []}, "axes must name at least one setting"),
         ({"sampler": "tpe"}, "cells must say how many tpe is to try"),
         ({"cells": 3}, "cells must be left out of a grid, got 3"),
         ({"sampler": "nsga2", "cells": 9, "pruner": "median"}, "pruner must be none with nsga2, got median"),

@@ -63,20 +63,30 @@ def cautions(cells: Sequence[Cell]) -> list[str]:
     if found and max(len(result.accuracies) for result in found) == 1:
         said.append("With one seed a cell, nobody knows how much of this is the luck of where training began.")
     groups = by_texts(measured(cells))
-    weak = [sentence for group in groups if (sentence := _weak_teacher(group, of_several=len(groups) > 1)) is not None]
-    return [*said, *weak]
+    for group in groups:
+        where = f"On {data_title(group[0][1])}, " if len(groups) > 1 else ""
+        warnings = (_nothing_learned(group), _weak_teacher(group))
+        said += [_capital(where + sentence) for sentence in warnings if sentence is not None]
+    return said
 
 
-def _weak_teacher(group: Sequence[Finished], *, of_several: bool) -> str | None:
+def _nothing_learned(group: Sequence[Finished]) -> str | None:
+    """Where one answer for all texts would be right as often as the best student."""
+    commonest = max(found.commonest or 0.0 for _, found in group)
+    if max(found.accuracy for _, found in group) > commonest + 0.005:
+        return None
+    return f"no student has learned anything of use: one answer for all texts is right for {percent(commonest)} too."
+
+
+def _weak_teacher(group: Sequence[Finished]) -> str | None:
     """Where even the best teacher is no better than the students are by themselves."""
     teacher = max(found.teacher_accuracy for _, found in group)
     alone = [found.alone for _, found in group if found.alone is not None]
     if not alone or teacher > statistics.fmean(alone):
         return None
-    where = f"On {data_title(group[0][1])} a" if of_several else "A"
     return (
-        f"{where} teacher has little to teach here: it gets {percent(teacher)} of the test texts right, and "
-        f"{ALONE} {percent(statistics.fmean(alone))}."
+        f"a teacher has little to teach here: it gets {percent(teacher)} of the test texts right, and {ALONE} "
+        f"{percent(statistics.fmean(alone))}."
     )
 
 

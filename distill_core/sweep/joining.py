@@ -16,6 +16,7 @@ from typing import Any
 
 import distill_core
 from distill_core.errors import ConfigError
+from distill_core.sweep.space import host_and_port
 from distill_core.sweep.workers import RUNS_A_GPU
 
 CONNECT_SECONDS = 10.0
@@ -71,11 +72,9 @@ def runs_a_gpu(resources: Mapping[str, float]) -> int:
 
 def _knock(address: str) -> None:
     """Sees whether a server such as Ray's answers, since Ray itself tries for minutes. Raises ConfigError."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ConfigError(f"address must read host:port, got {address!r}; try 127.0.0.1:6379")
+    place = host_and_port(address)
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+        with socket.create_connection(place, timeout=CONNECT_SECONDS) as connection:
             connection.sendall(PREFACE)
             answer = connection.makefile("rb").read(9)
         found = "" if answer[3:4] == SETTINGS or _is_encrypted() else "where something else answers"

@@ -104,7 +104,7 @@ def remaining(config: SweepConfig, status: SweepStatus, cells: Sequence[Cell], n
     ended = [cell for cell in cells if cell.state in ENDED]
     by_estimate = max(status.estimated - worked, 0.0)
     if not ended:
-        return by_estimate
+        return max(by_estimate, status.estimated / max(config.planned, 1))  # a cell takes its time
     runs = len({cell.run_id for cell in ended})  # cells that share one cost nothing
     by_pace = worked / runs * max(config.planned - len(ended), 0)
     trust = min(runs / 8, 1.0)

@@ -31,6 +31,8 @@ class Axis(Section):
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Axis:
+        if not self.values and self.low is None and self.high is None:
+            raise ConfigError(f"axis {self.field} must have values or a range, got none; add at least one value")
         if bool(self.values) == (self.low is not None and self.high is not None):
             raise ConfigError(
                 f"axis {self.field} must have values or a range, got {self.as_text()!r}; try {self.field}=1,2,4"
@@ -94,6 +96,8 @@ class SweepConfig(Section):
             raise ConfigError(f"cells must be left out of a grid, got {self.cells}; it has all combinations")
         if self.sampler == "nsga2" and self.pruner != "none":
             raise ConfigError(f"pruner must be none with nsga2, got {self.pruner}; several goals have no median")
+        if self.address is not None:
+            host_and_port(self.address)
         if self.storage is not None and "://" not in self.storage:
             raise ConfigError(f"storage must be the URL of a database, got {self.storage!r}; try sqlite:///sweeps.db")
         return self
@@ -113,8 +117,18 @@ class SweepConfig(Section):
         return self.model_dump_json(indent=2)
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Both parts of a Ray cluster's address. Raises ConfigError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConfigError(f"address must read host:port, got {address!r}; try 127.0.0.1:6379")
+    return host.strip("[]"), int(port)
+
+
 def parse_sweep(values: Mapping[str, Any]) -> SweepConfig:
     """Validates a sweep and each of its cells. Raises ConfigError with field, value and remedy."""
+    if not values.get("axes"):
+        raise ConfigError("axes must name at least one setting, got none; try objective.beta=0,1,2")
     base = values.get("base")
     given = {**values, "base": parse(base)} if isinstance(base, Mapping) else values
     try:

@@ -176,7 +176,7 @@ def _listed(sweep_id: str, sweeps: Sweeps) -> dict[str, Any]:
         "axes": "; ".join(f"{axis.field}={axis.as_text()}" for axis in config.axes),
         "seeds": config.seeds,
         "planned": config.planned,
-        "done": sum(cell.state in ENDED for cell in sweeps.cells(sweep_id)),
+        "done": sum(cell.state == "finished" for cell in sweeps.cells(sweep_id)),
     }
 
 
@@ -186,7 +186,9 @@ def _result(options: argparse.Namespace) -> int:
     whole = _whole(sweep_id, sweeps)
     if options.csv or options.parquet:
         _export(whole["cells"], options.csv, options.parquet)
-    return answer(options, whole, [*_table(sweeps.cells(sweep_id)), *whole["answer"]])
+    error = sweeps.status(sweep_id).error
+    lines = [*_table(sweeps.cells(sweep_id)), *whole["answer"], *([] if error is None else [f"It failed: {error}"])]
+    return answer(options, whole, lines)
 
 
 def _whole(sweep_id: str, sweeps: Sweeps) -> dict[str, Any]:
