@@ -68,7 +68,10 @@ class RunCheckpoints:
 
     @classmethod
     def beside(cls, folder: Path, code: str) -> RunCheckpoints | None:
-        """Those of a run that another process works on, which alone keeps its time; None where it works otherwise."""
+        """Those of a run that another process works on, which alone keeps its time.
+
+        None where it has none yet, or they are of other code or another machine.
+        """
         found, seconds = _ledger_in(folder / STAGES)
         return cls(folder, _Ledger(folder / STAGES, code, seconds), time.perf_counter) if found == code else None
 
@@ -107,7 +110,10 @@ class RunCheckpoints:
 
     @contextmanager
     def alone(self, wait: Callable[[], None] | None) -> Iterator[bool]:
-        """Has this part of the run to itself, as `Checkpoints.alone` says."""
+        """Has this part of the run to itself, as `Checkpoints.alone` says; nobody has a part of one that has ended."""
+        if wait is None and not self.folder.is_dir():
+            yield False
+            return
         with files.alone(self.folder / f"{self.prefix}lock", wait) as mine:
             yield mine
 

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from distill_core import keys, storage
+from distill_core import keys, openmp, storage
 from distill_core.config import RunConfig
 from distill_core.errors import ConfigError, DistillError, RunError
 from distill_core.limits import Limits
@@ -192,6 +192,8 @@ def _keys_of(config: RunConfig, folder: Path) -> set[str]:
     found, precision = {keys.data_key(config, folder)}, config.training.precision
     for chosen in ("float32", "bfloat16") if precision == "auto" else (precision,):
         found |= {of(config, chosen, folder) for of in (keys.teacher_key, keys.transfer_key, keys.words_key)}
+        for seed in range(config.training.seed, config.training.seed + config.training.seeds):
+            found |= {keys.baseline_key(config, chosen, folder, seed, count) for count in (1, openmp.cores())}
     return found
 
 

@@ -99,7 +99,8 @@ def learned_rates(store: Store, profile: Profile | None = None, *, packed: bool 
         work = work_by_stage(config, past_profile(config, store) or profile)
         rates = ours if in_sweep == packed else others
         for stage, seconds in seconds_by_stage.items():
-            if seconds > 0 and stage in work:
+            # Other processes may have trained further seeds for a cell.
+            if seconds > 0 and stage in work and not (in_sweep and stage == "repeat"):
                 rates.setdefault(_kind(config, stage), []).append(work[stage] / seconds)
     return {kind: statistics.median(rates) for kind, rates in {**others, **ours}.items()}
 

@@ -307,8 +307,7 @@ class History:
             case StageStarted() if event.stage in self.progress:
                 self._begin_again(event)
             case StageStarted():
-                early = [epoch for epoch in self._early if epoch.stage == event.stage]
-                self.progress[event.stage] = StageProgress(event.steps, when, event.cached, epochs=early)
+                self._begin(event, when)
             case Step() if event.stage in self.progress:
                 self.progress[event.stage].take_step(event, when)
             case Epoch() if event.stage in self.progress:
@@ -327,6 +326,13 @@ class History:
                 self._leave_out(when - self._paused_at)
             case RunFinished() | RunFailed() | RunCancelled() | RunInterrupted():
                 self.paused = False
+
+    def _begin(self, event: StageStarted, when: float) -> None:
+        progress = self.progress[event.stage] = StageProgress(event.steps, when, event.cached)
+        for epoch in self._early:
+            if epoch.stage == event.stage:
+                progress.take_epoch(epoch)
+        self._early = [epoch for epoch in self._early if epoch.stage != event.stage]
 
     def _begin_again(self, event: StageStarted) -> None:
         """A stage that an earlier process had begun goes on, or is known to be done."""

@@ -58,7 +58,7 @@ def alone(file: Path, wait: Callable[[], None] | None) -> Iterator[bool]:
     The file goes in the end: who waits for it finds what was done.
 
     Args:
-        wait: called again and again until the other process is done; what it raises ends the waiting.
+        wait: called first, and again and again until the other process is done; what it raises ends the waiting.
     """
     lock = FileLock(file)
     while not lock.is_locked:

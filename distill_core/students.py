@@ -186,6 +186,7 @@ def train_ahead(job: Job, teaching: Teaching) -> None:
     teaching, training = _with_share_of_labels(job, teaching), job.config.training
     for seed in reversed(range(training.seed + 1, training.seed + training.seeds)):
         context = _repeating(job.context, "student", seed, 0)
+        context.check()
         with context.checkpoints.alone(None) as mine:
             if mine:
                 distil_one(job, teaching, seed, context)

@@ -114,20 +114,28 @@ def read_behind(config: RunConfig, words: str) -> None:
 
     The page is drawn anew when that is done. Read any earlier, it would take the time in which the page is sent.
     """
-    if known_profile(config) is not None or not config.data.comes_along:
+    if not config.data.comes_along or known_profile(config) is not None:
         st.markdown(words)
         return
-    st.session_state["shown"] = False
+    tried, problem = st.session_state.get("train.unread", (None, ""))
+    if tried == config.data:
+        st.error(named_fields(problem))
+        return
+    st.session_state["train.shown"] = False
     _reruns.polling(_read_shown, lambda: READ_AFTER, key="train.read")(config, words)
 
 
 def _read_shown(config: RunConfig, words: str) -> None:
     place = st.empty()
-    if st.session_state["shown"]:
+    if not st.session_state["train.shown"]:
+        place.markdown(words)
+        st.session_state["train.shown"] = True
+        return
+    try:
         _read(config, place)
-        st.rerun()
-    place.markdown(words)
-    st.session_state["shown"] = True
+    except (DistillError, OSError) as error:
+        st.session_state["train.unread"] = config.data, error
+    st.rerun()
 
 
 # The chosen run

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distill_core import keys
+from distill_core import baselines, keys
 from distill_core.config import RunConfig
 from distill_core.events import Epoch, StageStarted
 from distill_core.store import Store
+from distill_core.training.loop import logits_of
 from distill_core.worker import work
 from tests.runs import config_of, made_rows, write_csv
 
@@ -63,6 +66,19 @@ def test_what_a_baseline_says_is_asked_once(store: Store, file: Path) -> None:
     assert first is not None
     assert second is not None
     assert second["baseline"]["test_accuracy"] == pytest.approx(1 - first["baseline"]["test_accuracy"])
+
+
+def test_caches_that_are_cleaned_meanwhile_cost_a_run_nothing(
+    store: Store, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cleaned(*given: Any) -> Any:
+        shutil.rmtree(store.home / "baselines", ignore_errors=True)
+        return logits_of(*given)
+
+    monkeypatch.setattr(baselines, "logits_of", cleaned)
+    run_id = run(store, config_of(file))
+    assert store.status(run_id).status == "finished"
+    assert not list((store.home / "baselines").glob("*/*"))
 
 
 @pytest.mark.parametrize(

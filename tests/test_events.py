@@ -315,7 +315,7 @@ def test_events_of_a_stage_that_never_began_are_ignored() -> None:
 
 def test_epochs_of_a_stage_to_come_are_its_own_once_it_begins() -> None:
     history, ahead = History(), Epoch("repeat", 1, "val", 0.5, 0.6, role="student", seed=3)
-    history.feed([(1.0, StageStarted("distil", 9)), (2.0, ahead)])
+    history.feed([(1.0, StageStarted("distil", 9)), (2.0, ahead), (2.5, ahead)])
     assert list(history.progress) == ["distil"]
     copy = history.copy()
     for known in (history, copy):

@@ -95,6 +95,12 @@ def test_f1_and_ece_agree_with_torchmetrics(made: tuple[Tensor, Tensor, Tensor])
     assert found["ece"] == pytest.approx(float(ece), abs=1e-5)
 
 
+def test_a_model_that_has_diverged_has_no_calibration_error() -> None:
+    found = quality(torch.tensor([[math.nan, 1.0], [2.0, 1.0]]), torch.tensor([0, 0]))
+    assert math.isnan(found["ece"])
+    assert math.isnan(found["nll"])
+
+
 def test_nll_is_the_mean_surprise_at_the_labels_in_nats() -> None:
     logits_NC = logits_for([0.9, 0.1], [0.2, 0.8], [0.5, 0.5])
     expected = -(math.log(0.9) + math.log(0.2) + math.log(0.5)) / 3

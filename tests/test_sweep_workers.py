@@ -18,7 +18,7 @@ from distill_core.config import RunConfig
 from distill_core.errors import DataError
 from distill_core.events import Epoch, RunCancelled, StageStarted
 from distill_core.store import Store
-from distill_core.sweep.chores import prepare
+from distill_core.sweep.chores import job_without_run, prepare, train_ahead
 from distill_core.sweep.workers import Ended, LocalWorkers
 from distill_core.worker import work
 from tests.runs import config_of, made_rows, write_csv
@@ -124,7 +124,35 @@ def test_a_free_process_trains_the_last_seeds_of_a_run_that_another_works_on(sto
     assert first is not None
     assert second is not None
     assert second["seeds"] == first["seeds"]
-    assert second["seconds"]["repeat"] < first["seconds"]["repeat"]
+
+
+def test_nobody_helps_a_run_that_has_ended(store: Store, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "reviews.csv", made_rows(64))
+    run_id = store.create_run(config_of(file, "training.seeds=3", "training.epochs=1"))
+    prepare(store, [store.config(run_id)])
+    compute = job_without_run(store.config(run_id), store, lambda: None).context.compute
+    checkpoints = store.checkpoints(run_id, compute.name)
+    with store.claim(run_id):
+        store.update_status(run_id, status="running")
+        store.end_run(run_id, RunCancelled())
+    train_ahead(store.home, run_id)
+    with checkpoints.alone(None) as mine:
+        assert not mine
+    assert not checkpoints.folder.exists()
+
+
+def test_a_run_that_is_deleted_does_not_keep_others_from_being_helped(store: Store, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "reviews.csv", made_rows(64))
+    run_id = store.create_run(config_of(file, "training.seeds=3", "training.epochs=1"))
+    workers = LocalWorkers(store, slots=2)
+    try:
+        workers.submit(run_id)
+        store.end_run(run_id, RunCancelled())
+        store.delete_run(run_id)
+        workers.help()
+        assert [one.run_id for one in until_ended(workers)] == [run_id]
+    finally:
+        workers.close()
 
 
 def epochs_of(store: Store, run_id: str) -> list[Epoch]:

@@ -80,7 +80,7 @@ def _macro_f1(confusion_CC: Tensor) -> float:
 
 def _calibration_error(logits_NC: Tensor, labels_N: Tensor) -> float:
     confidence_N, predicted_N = logits_NC.softmax(dim=1).max(dim=1)
-    bins_N = (confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    bins_N = (confidence_N * CALIBRATION_BINS).long().clamp(0, CALIBRATION_BINS - 1)
     gaps_N = confidence_N - (predicted_N == labels_N).float()
     sums = torch.zeros(CALIBRATION_BINS, device=gaps_N.device).index_add(0, bins_N, gaps_N)
     return float(sums.abs().sum() / len(labels_N))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ORPHAN_SECONDS = 5.0
 """Seconds that a run has to end by itself when its driver is gone."""
+RUN_LOOK = 0.2
+"""Seconds between two looks whether the run that is helped still works."""
 BEGUN = 0.1
 """Seconds between two looks whether a run has begun."""
 
@@ -111,19 +113,26 @@ def train_baseline(home: Path, config: RunConfig, seed: int) -> None:
 
 def train_ahead(home: Path, run_id: str) -> None:
     """Trains the last seeds of a run that another process works on."""
+    from safetensors import SafetensorError
+
     from distill_core import device, events, students
+    from distill_core.control import Control
     from distill_core.teaching import prepare_teaching
 
     device.use_all_cores()
     device.keep_memory()
-    store = Store(home)
+    store, looked = Store(home), -RUN_LOOK
 
     def heed() -> None:
+        nonlocal looked
         _heed()
-        if store.status(run_id).over:
-            raise Interrupted("The run has ended.")
+        if time.monotonic() - looked >= RUN_LOOK:
+            looked = time.monotonic()
+            if store.status(run_id).over:
+                raise Interrupted("The run has ended.")
 
-    with suppress(DistillError, OSError), store.event_log(run_id) as log:  # the run says what is wrong, or has ended
+    ends = (Interrupted, DistillError, OSError, SafetensorError)
+    with suppress(*ends), store.event_log(run_id) as log:  # the run says what is wrong, or has ended
 
         def tell(event: events.Event) -> None:
             if isinstance(event, events.Epoch):
@@ -133,7 +142,9 @@ def train_ahead(home: Path, run_id: str) -> None:
         while (checkpoints := store.checkpoints_beside(run_id, job.context.compute.name)) is None:
             heed()  # the run has only just begun
             time.sleep(BEGUN)
-        context = replace(job.context, emit=tell, checkpoints=checkpoints)
+        control = Control(store.wishes(run_id), heed=heed)  # it pauses with the run, and stops where that is to
+        control.keeps = True
+        context = replace(job.context, emit=tell, checkpoints=checkpoints, control=control)
         students.train_ahead(replace(job, context=context), prepare_teaching(job))
 
 

@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from distill_core import files
 from distill_core.errors import DistillError, Interrupted, LimitError, RunError
 from distill_core.events import Epoch, RunCancelled
 from distill_core.status import State
@@ -128,17 +127,8 @@ def _leave(sweep_id: str, sweeps: Sweeps, state: SweepState, error: str | None) 
 @contextmanager
 def _turn(sweeps: Sweeps, check: Callable[[], None]) -> Iterator[None]:
     """Waits until no other sweep of the home folder works."""
-    lock = FileLock(sweeps.store.home / "sweeps" / ".turn")
-    while not lock.is_locked:
-        check()
-        try:
-            lock.acquire(timeout=LOOK)
-        except Timeout:
-            continue
-    try:
+    with files.alone(sweeps.store.home / "sweeps" / ".turn", check):
         yield
-    finally:
-        lock.release()
 
 
 def _check(sweep_id: str, sweeps: Sweeps, heed: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
+import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -76,7 +76,8 @@ class LocalWorkers:
         self._baselines: dict[Future[None], tuple[str, int]] = {}
         self._known = set[tuple[str, int]]()
         self._helping: dict[Future[None], str] = {}
-        self._helped = Counter[str]()
+        self._further: dict[str, int] = {}
+        """Processes that can still help each run."""
         self._pool = self._new_pool()
 
     @property
@@ -88,7 +89,10 @@ class LocalWorkers:
         """Begins a run; the baselines that it needs are trained first, each by whichever process is free."""
         if self._store.wish(run_id).what != "run":  # it was stopped before
             self._store.ask(run_id, "run")
-        self._submit_baselines(self._store.config(run_id))
+        config = self._store.config(run_id)
+        self._submit_baselines(config)
+        # An assistant is trained by its run.
+        self._further[run_id] = config.training.seeds - 1 if config.training.assistant == "none" else 0
         self._runs[self._given(chores.work, self._store.home, run_id)] = run_id
 
     def _submit_baselines(self, config: RunConfig) -> None:
@@ -101,12 +105,10 @@ class LocalWorkers:
                 self._baselines[self._given(chores.train_baseline, self._store.home, config, seed)] = name, seed
 
     def help(self) -> None:
-        """Free processes train further seeds of the runs at work, one seed each."""
-        for run_id in self._runs.values() if self._is_free else ():
-            training = self._store.config(run_id).training
-            seeds = 1 if training.assistant != "none" else training.seeds  # an assistant is trained by its run
-            while self._is_free and self._helped[run_id] < seeds - 1:
-                self._helped[run_id] += 1
+        """Free processes train further seeds of the runs at work, which nobody else is at."""
+        for run_id in self._runs.values():
+            while self._is_free and self._further[run_id] > 0:
+                self._further[run_id] -= 1
                 self._helping[self._given(chores.train_ahead, self._store.home, run_id)] = run_id
 
     @property
@@ -129,6 +131,8 @@ class LocalWorkers:
             return self._all_lost()
         for future in done & self._helping.keys():
             del self._helping[future]
+            if (bug := future.exception()) is not None:  # it is told, and the run trains its seeds itself
+                traceback.print_exception(bug)
         for future in done & self._baselines.keys():
             key = self._baselines.pop(future)
             if future.exception() is not None:  # the run that needs it says why
@@ -143,7 +147,6 @@ class LocalWorkers:
         """Nobody works on anything any more."""
         for work in (self._runs, self._baselines, self._helping):
             work.clear()
-        self._helped.clear()
 
     def cancel(self, run_id: str) -> None:
         """Ends a run within 3 s; a process that does not listen is killed, which the others at work survive."""
