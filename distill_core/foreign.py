@@ -88,6 +88,7 @@ class _Result(_Part):
     retention: float | None
     gain: float | None
     gain_margin: float | None
+    teacher_margin: float | None = None
     seeds: _Seeds | None = None
 
 

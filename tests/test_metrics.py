@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
-from distill_core.analysis.metrics import accuracy, bootstrap_interval, comparison, fidelity, gain_margin, quality
+from distill_core.analysis.metrics import (
+    accuracy,
+    bootstrap_interval,
+    comparison,
+    fidelity,
+    gain_margin,
+    quality,
+    teacher_margin,
+)
 
 
 def logits_for(*probabilities: list[float]) -> Tensor:
@@ -294,6 +302,7 @@ def test_the_margin_holds_the_true_gain_about_95_times_in_100() -> None:
 
 def compared(rights: Sequence[tuple[int, int]], teacher: float = 0.8, texts: int = 20) -> dict[str, Any]:
     seeds = made_seeds(texts, rights)
+    seeds[0] = {**seeds[0], "teacher": answers_of([number < teacher * texts for number in range(texts)])}
     entries = {role: {"role": role, "test_accuracy": teacher} for role in ("teacher", "baseline", "student")}
     return comparison(entries, seeds, torch.zeros(texts, dtype=torch.long))
 
@@ -322,6 +331,14 @@ def test_several_seeds_are_compared_by_their_means_spread_and_a_paired_test() ->
     assert found["retention"] == pytest.approx(np.mean(students) / 0.8)
 
 
+def test_the_margin_of_student_and_teacher_is_that_of_their_paired_differences() -> None:
+    right = {"teacher": [True, True, False, False, True], "student": [True, False, True, False, True]}
+    logits = [{role: answers_of(rights) for role, rights in right.items()}]
+    spread = np.subtract(right["student"], right["teacher"], dtype=float).std()
+    expected = scipy.stats.norm.ppf(0.975) * spread / math.sqrt(5)
+    assert teacher_margin(logits, torch.zeros(5, dtype=torch.long)) == pytest.approx(expected)
+
+
 def test_gains_that_are_all_equal_have_no_p_value() -> None:
     seeds = compared([(16, 14), (17, 15), (12, 10)], texts=32)["seeds"]
     assert seeds["gain"]["std"] == 0
@@ -330,6 +347,7 @@ def test_gains_that_are_all_equal_have_no_p_value() -> None:
 
 def test_without_a_baseline_there_is_neither_gain_nor_test() -> None:
     logits = [{"student": answers_of([True, True, False, right])} for right in (True, False)]
+    logits[0]["teacher"] = answers_of([True, False, True, False])
     entries = {"teacher": {"test_accuracy": 0.5}, "student": {}}
     found = comparison(entries, logits, torch.zeros(4, dtype=torch.long))
     assert (found["baseline"], found["gain"], found["gain_margin"]) == (None, None, None)
@@ -348,6 +366,8 @@ def test_equal_gains_over_seeds_are_no_proof_whatever_their_rounding() -> None:
     def right(count: int) -> torch.Tensor:
         return torch.tensor([[1.0, 0.0]] * count + [[0.0, 1.0]] * (100 - count))
 
-    logits = [{"student": right(s), "baseline": right(b)} for s, b in ((80, 75), (82, 77), (71, 66))]
+    logits = [
+        {"teacher": right(80), "student": right(s), "baseline": right(b)} for s, b in ((80, 75), (82, 77), (71, 66))
+    ]
     entries = {role: {"test_accuracy": 0.8} for role in ("teacher", "student", "baseline")}
     assert comparison(entries, logits, labels_N)["seeds"]["p_value"] is None

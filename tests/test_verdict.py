@@ -46,6 +46,17 @@ def test_a_usual_student_keeps_a_share_of_its_teachers_accuracy() -> None:
 
 
 @pytest.mark.parametrize(
+    ("student", "margin", "doubted"),
+    [(0.78, 0.03, True), (0.78, 0.01, False), (0.82, 0.03, True), (0.82, 0.01, False), (0.8, 0.03, False)],
+)
+def test_a_difference_to_the_teacher_within_its_margin_may_be_chance(
+    student: float, margin: float, doubted: bool
+) -> None:
+    said = verdict({**result(student=student), "teacher_margin": margin})[0]
+    assert ("80.0 %, which may be chance), at 1/10" in said) == doubted
+
+
+@pytest.mark.parametrize(
     ("student", "begins"),
     [
         (0.82, "The student is more accurate than its teacher (82.0 % against 80.0 %)"),

@@ -105,10 +105,12 @@ def comparison(
     """The models' entries, retention, and the gain over the baseline: means over the seeds.
 
     `gain_margin` is half the 95 % interval of the gain, from the spread of the paired differences over texts and,
-    with several seeds, over seeds. `seeds` has the accuracies of each seed, `right` which texts each answered rightly.
+    with several seeds, over seeds; `teacher_margin` is the same of what the student gets right more than its teacher.
+    `seeds` has the accuracies of each seed, `right` which texts each answered rightly.
 
     Args:
-        test_logits: for each seed the logits of `student` and, where there is one, `baseline`.
+        test_logits: for each seed the logits of `student` and, where there is one, `baseline`; in the first those of
+            `teacher`.
     """
     students = [accuracy(logits["student"], labels_N) for logits in test_logits]
     baselines = [accuracy(logits["baseline"], labels_N) for logits in test_logits if "baseline" in logits]
@@ -124,6 +126,7 @@ def comparison(
         "retention": statistics.fmean(students) / teacher if teacher else None,
         "gain": gain,
         "gain_margin": margin,
+        "teacher_margin": teacher_margin(test_logits, labels_N),
         "seeds": _by_seed(students, baselines) if len(students) > 1 else None,
         "right": {
             role: [right_texts(logits[role], labels_N) for logits in test_logits if role in logits]
@@ -139,14 +142,26 @@ def right_texts(logits_NC: Tensor, labels_N: Tensor) -> str:
 
 
 def gain_margin(test_logits: Sequence[Mapping[str, Tensor]], labels_N: Tensor) -> float:
-    """Half the 95 % interval of student − baseline accuracy.
+    """Half the 95 % interval of student − baseline accuracy."""
+    return _margin(
+        torch.stack(
+            [_correct(logits["student"], labels_N) - _correct(logits["baseline"], labels_N) for logits in test_logits]
+        )
+    )
+
+
+def teacher_margin(test_logits: Sequence[Mapping[str, Tensor]], labels_N: Tensor) -> float:
+    """Half the 95 % interval of student − teacher accuracy."""
+    teacher_N = _correct(test_logits[0]["teacher"], labels_N)
+    return _margin(torch.stack([_correct(logits["student"], labels_N) - teacher_N for logits in test_logits]))
+
+
+def _margin(differences_SN: Tensor) -> float:
+    """Half the 95 % interval of the mean of paired differences, by seed and text.
 
     Two sources of chance add up: which texts were tested (the spread of the difference a text, averaged over seeds)
     and, with several seeds, where training began (the spread of the difference a seed). Normal approximation.
     """
-    differences_SN = torch.stack(
-        [_correct(logits["student"], labels_N) - _correct(logits["baseline"], labels_N) for logits in test_logits]
-    )
     seeds, texts = differences_SN.shape
     variance = float(differences_SN.mean(dim=0).var(correction=0)) / texts
     if seeds > 1:

@@ -63,12 +63,19 @@ def _against_teacher(result: Mapping[str, Any]) -> str:
         sentence = "The student is as accurate as its teacher"
     seeds = result.get("seeds")
     average = f" on the average of {seeds['count']} seeds" if seeds else ""
-    accuracies = f"{_percent(_reached(result))} against {_percent(teacher['test_accuracy'])}{average}"
+    chance = ", which may be chance" if _is_near(result) else ""
+    accuracies = f"{_percent(_reached(result))} against {_percent(teacher['test_accuracy'])}{average}{chance}"
     if teacher["parameters"] is None:
         return f"{sentence} ({accuracies}), which is a file and cannot answer new texts."
     smaller = teacher["parameters"] / student["parameters"]
     faster = teacher["latency_ms"] / student["latency_ms"]
     return f"{sentence} ({accuracies}), {_size(smaller)}, and answers {_speed(faster)}."
+
+
+def _is_near(result: Mapping[str, Any]) -> bool:
+    """Whether student and teacher differ by no more than which texts were tested may account for."""
+    apart, margin = abs(_reached(result) - result["teacher"]["test_accuracy"]), result.get("teacher_margin")
+    return margin is not None and 0 < apart <= margin
 
 
 def _size(smaller: float) -> str:
