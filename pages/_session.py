@@ -226,7 +226,8 @@ def history_of(run_id: str) -> History:
 
 def keep_draft() -> None:
     """Keeps the settings that the controls show, for this browser to find them again after a refresh."""
-    kept = {"settings": changed_settings(), "run": st.session_state.get("run")}
+    state = st.session_state
+    kept = {"settings": changed_settings(), "run": state.get("run"), "sweep": state.get("sweep.kept")}
     if kept != st.session_state.get("draft.kept"):
         with suppress(OSError):  # a full disk must not take the page away
             store().write_draft(owner(), kept)
@@ -248,6 +249,7 @@ def _open_draft() -> None:
     for name in named:
         del st.query_params[name]
     kept = store().draft(owner())
+    st.session_state["sweep.kept"] = kept.get("sweep")
     run = st.session_state.get("run")
     try:
         if named:

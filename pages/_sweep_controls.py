@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from pydantic import ValidationError
 
 from distill_core.data.sources import describe
 from distill_core.errors import DistillError
@@ -35,7 +37,7 @@ FAR = "Only who sits at the lab's machine can use a cluster: its nodes run what 
 def drafted_sweep() -> SweepConfig | None:
     """The sidebar down to Start; returns the sweep that it shows, None while something about it is wrong."""
     if "sweep.axes" not in st.session_state:
-        take(next(iter(QUESTIONS.values())).config)
+        take(_shown_last())
     _ask()
     config = None
     try:
@@ -45,6 +47,8 @@ def drafted_sweep() -> SweepConfig | None:
             _choose_cells()
             _choose_place()
         config, ahead = _prepared(json.dumps(_settings(axes)), _session.store().home)
+        st.session_state["sweep.kept"] = config.model_dump(mode="json", exclude={"base"})
+        _session.keep_draft()
         st.caption(_common(config))
         st.markdown(f"**{in_words(config)}** · about **{_looks.duration(ahead.seconds)}**", help=_effort(ahead))
     except DistillError as error:
@@ -60,6 +64,15 @@ def drafted_sweep() -> SweepConfig | None:
     if pressed and config is not None:
         begin(config)
     return config
+
+
+def _shown_last() -> SweepConfig:
+    """What this browser's sidebar showed before a refresh; else the first ready question."""
+    kept = st.session_state.get("sweep.kept")
+    with suppress(DistillError, ValidationError):
+        if kept is not None:
+            return SweepConfig.model_validate(kept)
+    return next(iter(QUESTIONS.values())).config
 
 
 def begin(config: SweepConfig) -> None:

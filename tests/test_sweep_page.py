@@ -96,6 +96,22 @@ def test_the_first_sweep_asks_a_ready_question(home: Store, begun: list[tuple[st
     assert "Starting" in text_of(app) or "0 of 20 cells" in str(app.get("progress")[0].proto)
 
 
+def test_what_the_sidebar_shows_survives_a_refresh(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages._session.owner", lambda: "o" * 32)
+    app = opened()
+    app.number_input(key="sweep.seeds").set_value(2)
+    well(app.multiselect(key="sweep.values.objective.beta").set_value(["0", "3"]).run())
+    assert "8 cells × 2 seeds" in text_of(app)
+    assert "8 cells × 2 seeds" in text_of(opened())
+
+
+@pytest.mark.parametrize("kept", ["nonsense", {"axes": []}, {"axes": [{"field": "objective.beta", "values": "x"}]}])
+def test_what_cannot_be_shown_again_is_forgotten(home: Store, monkeypatch: pytest.MonkeyPatch, kept: object) -> None:
+    monkeypatch.setattr("pages._session.owner", lambda: "o" * 32)
+    home.write_draft("o" * 32, {"settings": {}, "run": None, "sweep": kept})
+    assert "20 cells × 3 seeds" in text_of(opened())
+
+
 @pytest.mark.parametrize("question", sorted(QUESTIONS))
 def test_each_question_is_started_as_it_is_meant(home: Store, begun: list[tuple[str, Any]], question: str) -> None:
     app = opened()
