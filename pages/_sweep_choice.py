@@ -31,6 +31,12 @@ def choose_sweep(sweep_id: str) -> None:
     st.query_params["sweep"] = sweep_id
 
 
+def forget_sweep() -> None:
+    """Shows another sweep from now on."""
+    st.session_state.pop("sweep", None)
+    st.query_params.pop("sweep", None)
+
+
 def shown_sweep(known: Sequence[str]) -> str | None:
     """The sweep that was chosen, else this person's latest, else anybody's latest.
 

@@ -12,6 +12,7 @@ from distill_core.errors import DistillError, RunError
 from distill_core.sweep import outlook, questions, sweeper
 from distill_core.sweep.space import Axis, SweepConfig
 from pages import _identity, _looks, _reruns, _session, _sweep_cells, _sweep_charts, _sweep_controls, _sweep_reading
+from pages._sweep_choice import forget_sweep
 from pages._sweep_reading import View
 
 POLL_SECONDS = 1.5
@@ -133,11 +134,26 @@ def _buttons(seen: View, drafted: SweepConfig | None) -> None:
         words = "Ends the sweep. Cells that have finished stay."
         if st.button("Cancel", key="sweep.cancel", help=words, disabled=not over and seen.wish == "cancel"):
             _do(lambda: sweeper.cancel(store, sweep_id))
+    if over:
+        _delete_button(sweep_id)
     words = "Adds the values or cells that the sidebar has more." if over else "A sweep at work cannot grow; pause it."
     grows = over and drafted is not None
     if st.button("Extend", icon=":material/add:", key="sweep.extend", help=words, disabled=not grows):
         assert drafted is not None
         _do(lambda: sweeper.extend(store, sweep_id, extended(seen.config, drafted)))
+
+
+def _delete_button(sweep_id: str) -> None:
+    with st.popover("Delete", icon=":material/delete:"):
+        words = "They go to the trash, from which Runs can bring them back. Else they stay among the runs."
+        with_runs = st.toggle("Its runs, too", help=words, key="sweep.delete.runs")
+        if st.button("Delete this sweep", type="primary", key="sweep.delete"):
+            _do(lambda: _delete(sweep_id, with_runs))
+
+
+def _delete(sweep_id: str, with_runs: bool) -> None:
+    sweeper.delete(_session.store(), sweep_id, with_runs=with_runs)
+    forget_sweep()
 
 
 def _do(action: Callable[[], None]) -> None:

@@ -167,6 +167,15 @@ def test_a_far_browser_cannot_name_a_cluster(
 # A sweep
 
 
+def test_a_sweep_at_rest_can_be_deleted(home: Store) -> None:
+    config = QUESTIONS["how-much-beta"].config
+    kept, gone = (made(home, config, filled(config, lambda _: measured(0.75, 0.76))) for _ in range(2))
+    app = opened(sweep=gone)
+    well(app.button(key="sweep.delete").click().run())
+    assert Sweeps(home).ids() == [kept]
+    assert f"sweep {kept[-6:]}" in text_of(app)
+
+
 def test_a_paused_sweep_can_go_on_grow_and_end(home: Store, begun: list[tuple[str, Any]]) -> None:
     config = QUESTIONS["how-much-beta"].config
     sweep_id = made(home, config, filled(config, lambda _: measured(0.75, 0.76))[:7], "paused")

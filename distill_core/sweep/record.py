@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,12 @@ class Sweeps:
             remedy = f"it fits {len(fits)}; give more of it" if fits else "list them with: sweeps"
             raise RunError(f"sweep must be one that exists, got {name!r}; {remedy}")
         return fits[0]
+
+    def delete(self, sweep_id: str) -> None:
+        """Forgets a sweep; its runs stay."""
+        aside = self.folder(sweep_id).with_name(f".new-{secrets.token_hex(4)}")
+        self.folder(sweep_id).rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def folder(self, sweep_id: str) -> Path:
         """Where a sweep keeps its files."""

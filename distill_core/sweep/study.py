@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
+OWN = "sweeps.db"
+"""The database in the home folder."""
 GOALS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize", "minimize")
 """Accuracy, parameters and latency, which `nsga2` weighs; the other samplers look at the accuracy alone."""
 WARM_UP = 5
@@ -46,7 +49,7 @@ class Study:
         self._config = config
         self._axes = {axis.field: distribution(axis) for axis in config.axes}
         self._several = config.sampler == "nsga2"
-        url = config.storage or f"sqlite:///{home / 'sweeps.db'}"
+        url = _url(config, home)
         try:
             self._study = optuna.create_study(
                 study_name=f"{sweep_id}-{digest([axis.model_dump() for axis in config.axes])}",
@@ -130,6 +133,24 @@ class Study:
             trial = next((trial for trial in begun if trial.number == cell.number), None)
             if trial is not None:
                 self._reported[cell.number] = optuna.Trial(self._study, trial._trial_id)
+
+
+def forget(sweep_id: str, config: SweepConfig, home: Path) -> None:
+    """Takes all that a database knows of a sweep out of it, where it can be opened."""
+    if config.storage is None and not (home / OWN).is_file():
+        return
+    import optuna
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with suppress(OptunaError, SQLAlchemyError, ImportError, OSError, RuntimeError, KeyError):
+        for name in optuna.get_all_study_names(_url(config, home)):
+            if name.startswith(f"{sweep_id}-"):
+                optuna.delete_study(study_name=name, storage=_url(config, home))
+
+
+def _url(config: SweepConfig, home: Path) -> str:
+    return config.storage or f"sqlite:///{home / OWN}"
 
 
 def distribution(axis: Axis) -> BaseDistribution:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from distill_core import limits, storage
 from distill_core.errors import LimitError, RunError
 from distill_core.store import Store
+from distill_core.sweep import study
 from distill_core.sweep.cells import ENDED
 from distill_core.sweep.drive import give_up
 from distill_core.sweep.outlook import outlook
@@ -49,6 +51,28 @@ def cancel(store: Store, sweep_id: str) -> None:
         sweeps.update(sweep_id, status="cancelled")
     else:
         sweeps.ask(sweep_id, "cancel")
+
+
+def delete(store: Store, sweep_id: str, *, with_runs: bool = False) -> None:
+    """Forgets a sweep that is at rest.
+
+    Args:
+        with_runs: whether its runs go to the trash; else they stay.
+
+    Raises:
+        RunError: it is at work.
+    """
+    sweeps = Sweeps(store)
+    status = sweeps.status(sweep_id)
+    if not status.over:
+        raise RunError(
+            f"sweep must be at rest to be deleted, got {sweep_id!r} which is {status.status}; cancel it first"
+        )
+    for run_id in {str(cell.run_id) for cell in sweeps.cells(sweep_id) if cell.run_id is not None} if with_runs else ():
+        with suppress(RunError, OSError):  # somebody has deleted it
+            store.delete_run(run_id)
+    study.forget(sweep_id, sweeps.config(sweep_id), store.home)
+    sweeps.delete(sweep_id)
 
 
 def resume(store: Store, sweep_id: str) -> None:

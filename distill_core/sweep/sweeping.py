@@ -25,7 +25,7 @@ Command = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.Arg
 
 
 def add_commands(command: Command) -> None:
-    """Adds the three commands to a parser."""
+    """Adds the commands to a parser."""
     sweep = command("sweep", _sweep, "Train many students that differ in a few settings, and say what that shows.")
     chosen = sweep.add_mutually_exclusive_group()
     chosen.add_argument("--preset", metavar="NAME", help=f"a ready question: {', '.join(questions.QUESTIONS)}")
@@ -59,6 +59,17 @@ def add_commands(command: Command) -> None:
     result.add_argument("--json", action="store_true", help="print it as one JSON object on the last line")
     result.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
     result.add_argument("--parquet", type=Path, metavar="FILE", help="write the table as Parquet")
+    delete = command("sweep-delete", _delete, "Forget a sweep that is at rest.")
+    delete.add_argument("sweep_id", metavar="SWEEP_ID", help="a sweep's id, or the end of one")
+    delete.add_argument("--runs", action="store_true", help="put its runs into the trash, too; else they stay")
+
+
+def _delete(options: argparse.Namespace) -> int:
+    store = Store(options.home)
+    sweep_id = Sweeps(store).find(options.sweep_id)
+    sweeper.delete(store, sweep_id, with_runs=options.runs)
+    print(f"sweep {sweep_id} is deleted{' and its runs are in the trash' if options.runs else '; its runs stay'}")
+    return 0
 
 
 def _sweep(options: argparse.Namespace) -> int:
