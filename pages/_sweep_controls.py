@@ -49,7 +49,6 @@ def drafted_sweep() -> SweepConfig | None:
         config, ahead = _prepared(json.dumps(_settings(axes)), _session.store().home)
         st.session_state["sweep.kept"] = config.model_dump(mode="json", exclude={"base"})
         _session.keep_draft()
-        st.caption(_common(config))
         st.markdown(f"**{in_words(config)}** · about **{_looks.duration(ahead.seconds)}**", help=_effort(ahead))
     except DistillError as error:
         _looks.show_error(error)
@@ -61,8 +60,10 @@ def drafted_sweep() -> SweepConfig | None:
         key="sweep.start",
         disabled=config is None,
     )
-    if pressed and config is not None:
-        begin(config)
+    if config is not None:
+        st.caption(_common(config))
+        if pressed:
+            begin(config)
     return config
 
 
