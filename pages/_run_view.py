@@ -93,6 +93,10 @@ def _progress(view: View) -> tuple[float, str]:
     if view.status.status == "queued":
         return 0.0, _waiting(view.outlook)
     done, remaining = estimate.remaining(view.history, view.expected)
+    shown, most = st.session_state.get("train.progress", ("", 0.0))
+    if shown == view.status.run_id:
+        done = max(done, most)  # a stage that takes longer than it seemed does not undo what was done
+    st.session_state["train.progress"] = view.status.run_id, done
     share = f"{100 * done:.0f} %"
     if view.status.status == "paused":
         return done, f"Paused · {share}"

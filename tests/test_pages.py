@@ -1037,3 +1037,15 @@ def test_texts_that_cannot_be_read_are_tried_once_and_said(home: Store, monkeypa
     app.run()
     assert len(reads) == 1
     assert button(app, "Start")
+
+
+def test_progress_does_not_run_backwards(read_home: Store, reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = iter([0.4, 0.2, 0.6, 0.6])
+    monkeypatch.setattr("distill_core.estimate.remaining", lambda *given: (next(parts), 10.0))
+    run_id = read_home.create_run(config_of(reviews), state="running")
+    with read_home.claim(run_id):
+        app, shown = open_page(), list[str]()
+        for _ in range(3):
+            shown.append(app.get("progress")[0].proto.text)
+            app.run()
+    assert [text.partition(" %")[0] for text in shown] == ["40", "40", "60"]
