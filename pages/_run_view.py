@@ -16,8 +16,10 @@ from distill_core.events import History, stages_of
 from distill_core.queueing import Outlook
 from distill_core.status import Status
 from distill_core.steering import Request
+from distill_core.sweep.record import Sweeps
 from pages import _batch_view, _draft, _evaluation, _figures, _identity, _looks, _reruns, _session, _watching
 from pages._live_chart import live_chart
+from pages._sweep_choice import choose_sweep
 from pages._watching import View
 
 POLL_SECONDS = 0.5
@@ -206,6 +208,8 @@ def outcome(status: Status) -> None:
     if status.status == "finished" and result is not None:
         for sentence in verdict(result):
             st.html(f'<p class="lab-verdict">{html.escape(sentence)}</p>')
+        if status.sweep in Sweeps(_session.store()).ids():
+            _point_to_sweep(str(status.sweep))
         alone = _session.store().config(status.run_id).teacher.kind == "file"
         asked = "Ask the student about" if alone else "Compare teacher and student on"
         if st.button(f"{asked} your own text", type="primary", key="train.compare"):
@@ -218,6 +222,17 @@ def outcome(status: Status) -> None:
         _offer_resume(status)
     else:
         st.error(f"This run failed: {_looks.named(status.error or 'it left no message')}")
+
+
+def _point_to_sweep(sweep_id: str) -> None:
+    """Says that a run is one of many."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            "One of the runs of a sweep, whose best may be lucky: the sweep says what they show together."
+        )
+        if st.button("Open the sweep", icon=":material/grid_view:", key="train.sweep"):
+            choose_sweep(sweep_id)
+            st.switch_page("pages/sweep.py")
 
 
 def _offer_resume(status: Status) -> None:

@@ -16,12 +16,14 @@ from streamlit.testing.v1 import AppTest
 
 from distill_core.errors import RunError
 from distill_core.executor import executor_of
+from distill_core.presets import load
 from distill_core.store import Store
 from distill_core.sweep import sweeper
 from distill_core.sweep.cells import Cell
 from distill_core.sweep.questions import QUESTIONS
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import Axis, SweepConfig, cell_config, grid
+from distill_core.worker import work
 from pages import _identity, _sweep_cells, _sweep_charts, _sweep_figures, _sweep_reading, _sweep_view
 from tests.made_cells import finished, sweep_of
 from tests.test_sweep_figures import BETA, SIZE, TEMPERATURE, filled, measured
@@ -335,3 +337,20 @@ def test_two_thousand_cells_are_read_and_drawn_in_little_time(home: Store) -> No
     began = time.process_time()
     _sweep_reading.view(home, sweep_id)
     assert time.process_time() - began < 0.05
+
+
+def test_a_run_of_a_sweep_points_to_it(home: Store) -> None:
+    config = QUESTIONS["how-much-beta"].config
+    sweep_id = made(home, config, [])
+    run_id = home.create_run(load("tiny"), state="running", sweep=sweep_id)
+    work(run_id, home)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.query_params["run"] = run_id
+    well(app.run())
+    assert "best may be lucky" in text_of(app)
+    well(app.button(key="train.sweep").click().run())
+    assert app.session_state["sweep"] == sweep_id
+    Sweeps(home).delete(sweep_id)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app.query_params["run"] = run_id
+    assert "best may be lucky" not in text_of(well(app.run()))
