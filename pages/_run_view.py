@@ -227,9 +227,7 @@ def outcome(status: Status) -> None:
 def _point_to_sweep(sweep_id: str) -> None:
     """Says that a run is one of many."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(
-            "One of the runs of a sweep, whose best may be lucky: the sweep says what they show together."
-        )
+        st.caption("One of the runs of a sweep, whose best may be lucky: the sweep says what they show together.")
         if st.button("Open the sweep", icon=":material/grid_view:", key="train.sweep"):
             choose_sweep(sweep_id)
             st.switch_page("pages/sweep.py")
