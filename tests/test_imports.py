@@ -45,7 +45,7 @@ WITHOUT_TORCH = [
 # Imports every module, each in a fork of one interpreter that has all we depend on but nothing of ours, and watches.
 WATCH = """
 import json, logging, os, random, signal, sys, tempfile, threading, warnings
-import filelock, numpy, pandas, pydantic, safetensors.torch, torch, torchtext.data.utils, torchtext.vocab
+import filelock, numpy, pandas, pydantic, safetensors.torch, scipy.special, torch, torchtext.data.utils, torchtext.vocab
 
 def watch(module, report):
     def forbid(owner, name):
