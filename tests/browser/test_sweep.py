@@ -106,7 +106,7 @@ def traces(page: Page) -> list[str]:
 
 def test_a_click_on_a_square_opens_its_run(page: Page, lab_with_sweeps: Lab) -> None:
     open_sweep(page, lab_with_sweeps, lab_with_sweeps.small)
-    expect(page.get_by_text("Paused · 6 of 6 cells")).to_be_visible()
+    expect(page.get_by_text("Paused · 5 of 6 cells")).to_be_visible()
     expect(page.get_by_text("there was no room", exact=False).first).to_be_visible()
     page.mouse.click(*square(page, 2, 0))
     panel = page.locator(".st-key-sweep-panel")
