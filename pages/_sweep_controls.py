@@ -111,12 +111,12 @@ def _common(config: SweepConfig) -> str:
     """What all cells have in common, in a line."""
     base, varied = config.base, {axis.field for axis in config.axes}
     teacher = {"pretrained": base.teacher.model, "file": "a file"}.get(base.teacher.kind, f"LSTM {base.teacher.size}")
-    student = f"{answers.WORDS['student.kind'][base.student.kind]} {base.student.size}"
+    kind = "" if "student.kind" in varied else f"{answers.WORDS['student.kind'][base.student.kind]} "
     texts = base.data.train_limit
     said = {
         "data.name": describe(base.data).title + ("" if texts is None else f", {texts:,} training texts"),
         "teacher.size": f"teacher {teacher}",
-        "student.size": f"student {student}",
+        "student.size": f"student {kind}{base.student.size}",
         "training.epochs": f"{base.training.epochs} epochs",
         "objective.beta": f"β = {base.objective.beta:g}",
         "objective.temperature": f"temperature {base.objective.temperature:g}",

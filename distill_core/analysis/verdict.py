@@ -7,6 +7,8 @@ from typing import Any
 
 SIGNIFICANT = 0.05
 """A p-value from which on a gain over several seeds counts as chance."""
+NOTHING = 0.005
+"""Accuracy beyond that of one answer for all texts, up to which a student has learned nothing of use."""
 FEW_TEXTS = 50
 """Test texts below which the normal approximation behind the margin says nothing."""
 
@@ -40,7 +42,7 @@ def _against_chance(result: Mapping[str, Any]) -> list[str]:
         return []
     counts = [sum(row) for row in confusion]
     share = max(counts) / sum(counts)
-    if _reached(result) > share + 0.005:
+    if _reached(result) > share + NOTHING:
         return []
     answer = result["labels"][counts.index(max(counts))]
     return [f"The student has learned nothing of use: always answering “{answer}” is right for {_percent(share)} too."]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from distill_core.analysis.verdict import FEW_TEXTS
+from distill_core.analysis.verdict import FEW_TEXTS, NOTHING
 from distill_core.comparison import setting_titles
 from distill_core.data.sources import SOURCES
 from distill_core.sweep.cells import Cell, Measured, measured
@@ -73,7 +73,7 @@ def cautions(cells: Sequence[Cell]) -> list[str]:
 def _nothing_learned(group: Sequence[Finished]) -> str | None:
     """Where one answer for all texts would be right as often as the best student."""
     commonest = max(found.commonest or 0.0 for _, found in group)
-    if max(found.accuracy for _, found in group) > commonest + 0.005:
+    if max(found.accuracy for _, found in group) > commonest + NOTHING:
         return None
     return f"no student has learned anything of use: one answer for all texts is right for {percent(commonest)} too."
 
