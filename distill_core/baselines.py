@@ -40,6 +40,16 @@ def is_kept(job: Job, seed: int) -> bool:
     return key is not None and job.store.cached("baselines", key) is not None
 
 
+def is_being_trained(job: Job, seed: int) -> bool:
+    """Whether another process is at the baseline of a seed, and will keep it."""
+    key = _key(job, seed)
+    lock = None if key is None else _lock(job, key)
+    if lock is None or not lock.exists():
+        return False
+    with files.alone(lock, None) as mine:
+        return not mine
+
+
 def obtain(job: Job, start: Trainable, seed: int, context: Context) -> float | None:
     """Gives a model at its start the weights of a trained baseline; returns its accuracy in the best epoch.
 
@@ -48,7 +58,7 @@ def obtain(job: Job, start: Trainable, seed: int, context: Context) -> float | N
     key = _key(job, seed)
     if key is None:
         return _train(job, start, seed, context)
-    lock = job.store.home / "baselines" / f".{key}.lock"
+    lock = _lock(job, key)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with files.alone(lock, context.check):
         folder = job.store.usable("baselines", key)
@@ -89,8 +99,8 @@ def answers(job: Job, model: nn.Module) -> SampleLogits | None:
 
 
 def have(job: Job, seed: int) -> None:
-    """Trains and keeps the baseline of a seed, unless it is kept or cannot be."""
-    if _key(job, seed) is not None and not is_kept(job, seed):
+    """Trains and keeps the baseline of a seed, unless it is kept or cannot be, or another process is at it."""
+    if _key(job, seed) is not None and not is_kept(job, seed) and not is_being_trained(job, seed):
         obtain(job, job.build(student_model(job.config), seed), seed, job.context)
 
 
@@ -102,6 +112,11 @@ def _key(job: Job, seed: int) -> str | None:
     with suppress(DataError):  # its file has gone since the run has read it
         return keys.baseline_key(job.config, precision, job.store.data_folder, seed, threads)
     return None
+
+
+def _lock(job: Job, key: str) -> Path:
+    """Held by the process that trains a baseline."""
+    return job.store.home / "baselines" / f".{key}.lock"
 
 
 def _train(job: Job, start: Trainable, seed: int, context: Context) -> float | None:

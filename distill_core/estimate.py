@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from distill_core import keys, openmp
 from distill_core.config import MINILM, ModelConfig, RunConfig, TeacherConfig
@@ -17,7 +18,7 @@ from distill_core.data.profile import Profile
 from distill_core.errors import DataError, DistillError
 from distill_core.events import History, stages_of
 from distill_core.models.sizes import assistant_model, encoder_size, reading_parameters, student_model, widths
-from distill_core.store import Store
+from distill_core.store import TEACHER_LOGITS, Store
 
 STEP_COST = 2e8
 """Multiply-adds that take as long as what every training step costs besides them."""
@@ -30,6 +31,8 @@ WORD_PIECES = 1.3
 """Word pieces of an encoder to one word of ours."""
 READ_RATE = 4000.0
 """Texts read and tokenised in a second."""
+GPUS = ("nvidia[0-9]*", "kfd", "dxg")
+"""Devices of GPUs of NVIDIA and of AMD, and of either under WSL; without them an LSTM trains in float32."""
 TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
 
 
@@ -82,9 +85,21 @@ def cached_stages(config: RunConfig, store: Store) -> set[str]:
     return cached
 
 
+def teaching_is_kept(config: RunConfig, store: Store) -> bool:
+    """Whether a student of this configuration can begin at once: all that it learns from lies in the home folder."""
+    ahead = set(stages_of(config)).intersection(TEACHER_STAGES) | {"read"}
+    if len(kinds := precisions(config)) > 1 or not ahead <= cached_stages(config, store):
+        return False
+    teacher = store.cached("teachers", keys.teacher_key(config, kinds[0], store.data_folder))
+    return config.teacher.kind == "file" or (teacher is not None and (teacher / TEACHER_LOGITS).is_file())
+
+
 def precisions(config: RunConfig) -> tuple[str, ...]:
-    """What the precision of a run may be."""
-    return ("float32", "bfloat16") if config.training.precision == "auto" else (config.training.precision,)
+    """What the precision of a run may be, as far as that can be said without PyTorch."""
+    if config.training.precision != "auto":
+        return (config.training.precision,)
+    certain = config.teacher.kind != "pretrained" and not any(any(Path("/dev").glob(name)) for name in GPUS)
+    return ("float32",) if certain else ("float32", "bfloat16")
 
 
 def learned_rates(store: Store, profile: Profile | None = None, *, packed: bool = False) -> Mapping[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill_core.analysis import metrics, predict
+from distill_core.config import ModelConfig, TeacherConfig
 from distill_core.data.batches import EncodedTexts, SampleLogits
 from distill_core.events import Step
 from distill_core.job import Job
@@ -22,22 +23,21 @@ Answers = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model of the run: how it is described, and its way to read; a teacher that is a file has no model.
+    """A model of the run: what shapes it, and its way to read; a teacher that is a file has no model.
 
     `logits` are its answers to all splits where they are known already.
     """
 
     role: str
-    architecture: str
+    settings: ModelConfig
     model: nn.Module | None
     encode: Callable[[str], list[int]]
     logits: SampleLogits | None = None
 
 
-def describe_teacher(job: Job) -> str:
-    """The teacher's architecture in a few words."""
-    settings = job.config.teacher
-    if settings.kind == "lstm":
+def _describe(settings: ModelConfig) -> str:
+    """The architecture in a few words."""
+    if not isinstance(settings, TeacherConfig) or settings.kind == "lstm":
         return sizes.describe(settings)
     return f"{settings.model}{', frozen' if settings.frozen else ''}" if settings.kind == "pretrained" else "file"
 
@@ -71,20 +71,29 @@ def _answers(candidate: Candidate, job: Job) -> Answers:
 
 
 def _facts(candidate: Candidate, job: Job) -> dict[str, Any]:
-    model = candidate.model
+    model, architecture = candidate.model, _describe(candidate.settings)
     if model is None:
-        return {"architecture": candidate.architecture, "parameters": None, "bytes": None, "latency_ms": None}
+        return {"architecture": architecture, "parameters": None, "bytes": None, "latency_ms": None}
     return {
-        "architecture": candidate.architecture,
+        "architecture": architecture,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "bytes": (job.store.run_folder(job.run_id) / f"{candidate.role}.safetensors").stat().st_size,
-        "latency_ms": _latency_ms(model, candidate.encode, job),
+        "latency_ms": _latency_ms(model, candidate, job),
     }
 
 
-def _latency_ms(model: nn.Module, encode: Callable[[str], list[int]], job: Job) -> float:
-    """Measured on the CPU wherever the run computes, since that is where the pages and most users predict."""
-    model.eval()
-    latency = predict.latency_ms(model.cpu(), encode, job.data.samples)
-    model.to(job.context.compute.device)
-    return latency
+_latencies: dict[tuple[str, ...], float] = {}
+
+
+def _latency_ms(model: nn.Module, candidate: Candidate, job: Job) -> float:
+    """Measured on the CPU wherever the run computes, since that is where the pages and most users predict.
+
+    Weights say nothing about it: models of one shape that read the same texts are measured once in a process.
+    """
+    data = job.config.data.model_dump_json()
+    shape = (candidate.settings.model_dump_json(), data, str(len(job.data.vocabulary)), *job.data.samples)
+    if shape not in _latencies:
+        model.eval()
+        _latencies[shape] = predict.latency_ms(model.cpu(), candidate.encode, job.data.samples)
+        model.to(job.context.compute.device)
+    return _latencies[shape]

@@ -17,7 +17,7 @@ from distill_core.evaluation import Candidate
 from distill_core.events import Emit, RunStarted, Warned, stages_of
 from distill_core.job import Job
 from distill_core.models import classifier
-from distill_core.models.sizes import describe, student_model
+from distill_core.models.sizes import student_model
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from distill_core.students import Students, train_students
 from distill_core.teaching import Teaching, prepare_teaching, read_data
@@ -138,17 +138,17 @@ def _candidates(job: Job, teaching: Teaching, students: Students) -> list[Candid
     found = [
         Candidate(
             "teacher",
-            evaluation.describe_teacher(job),
+            job.config.teacher,
             None if teacher is None else teacher.model,
             teacher.encode if teacher is not None else job.encode,
             students.teacher_logits or teaching.teacher_logits,
         )
     ]
-    architecture = describe(student_model(job.config))
+    settings = student_model(job.config)
     for role, model in (("baseline", students.baseline), ("student", students.student)):
         if model is not None:
             known = baselines.answers(job, model) if role == "baseline" else None
-            found.append(Candidate(role, architecture, model, job.encode, known))
+            found.append(Candidate(role, settings, model, job.encode, known))
     return found
 
 

@@ -41,11 +41,15 @@ class Students:
 
 
 def train_students(job: Job, teaching: Teaching) -> Students:
-    """Trains baseline and student from one start, with one order of batches; then again for each further seed."""
+    """Trains baseline and student from one start, with one order of batches; then again for each further seed.
+
+    A baseline that another run trains just now comes after the student, when it is there.
+    """
     training, seconds, baseline = job.config.training, dict[str, float](), None
     _warn_of_few_steps(job, student.step_count(teaching.texts, training))
     teaching = _with_share_of_labels(job, teaching)
-    if training.baseline:
+    elsewhere = training.baseline and baselines.is_being_trained(job, training.seed)
+    if training.baseline and not elsewhere:
         baseline = _baseline_stage(job, teaching, seconds)
     teacher = teacher_logits = None
     job.context.control.keeps = True
@@ -56,6 +60,8 @@ def train_students(job: Job, teaching: Teaching) -> Students:
             model, outcome.accuracy = distil_one(job, teaching, training.seed, job.context)
     seconds["distil"] = outcome.seconds
     stopped = job.context.control.stopped is not None
+    if elsewhere and (not stopped or baselines.is_kept(job, training.seed)):
+        baseline = _baseline_stage(job, teaching, seconds)
     repeats = _repeat(job, teaching, seconds) if training.seeds > 1 and not stopped else []
     scores = tuple(score for *_, score in repeats)
     pairs = tuple((again, alone) for again, alone, _ in repeats)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distill_core import baselines, keys
+from distill_core import baselines, files, keys, steering
 from distill_core.config import RunConfig
-from distill_core.events import Epoch, StageStarted
+from distill_core.events import Epoch, Event, StageFinished, StageStarted
 from distill_core.store import Store
 from distill_core.training.loop import logits_of
 from distill_core.worker import work
@@ -79,6 +81,63 @@ def test_caches_that_are_cleaned_meanwhile_cost_a_run_nothing(
     run_id = run(store, config_of(file))
     assert store.status(run_id).status == "finished"
     assert not list((store.home / "baselines").glob("*/*"))
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another process at a baseline: it publishes it once a run's student has been trained, or gives up."""
+
+    store: Store
+    kept: Path
+
+    def run(self, config: RunConfig, *, publishes: bool, keep: bool = False) -> tuple[dict[str, Any], list[str]]:
+        """The result of a run beside it and the stages in their order; `keep` stops it in its student's first epoch."""
+        run_id, stages = self.store.create_run(config, state="running"), list[str]()
+        away = self.kept.rename(self.store.home / "away")
+        with ExitStack() as held:
+            assert held.enter_context(files.alone(self.kept.with_name(f".{self.kept.name}.lock"), None))
+
+            def listen(event: Event) -> None:
+                if isinstance(event, StageStarted):
+                    stages.append(event.stage)
+                if isinstance(event, Epoch) and event.stage == "distil" and keep:
+                    steering.ask(self.store, run_id, "keep")
+                if isinstance(event, StageFinished) and event.stage == "distil":
+                    if publishes:
+                        away.rename(self.kept)
+                    held.close()
+
+            result = work(run_id, self.store, listen)
+        assert result is not None
+        return result, stages
+
+
+@pytest.fixture
+def elsewhere(store: Store, file: Path) -> Elsewhere:
+    run(store, config_of(file, "objective.beta=1"))
+    (kept,) = (folder for folder in (store.home / "baselines").iterdir() if folder.is_dir())
+    return Elsewhere(store, kept)
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+def test_a_run_whose_baseline_another_trains_begins_with_its_student(
+    store: Store, file: Path, elsewhere: Elsewhere, publishes: bool
+) -> None:
+    config = config_of(file, "objective.beta=3")
+    in_order = store.result(run(store, config))
+    found, stages = elsewhere.run(config, publishes=publishes)
+    assert stages.index("distil") < stages.index("baseline") < stages.index("test")
+    assert in_order is not None
+    assert found["right"] == in_order["right"]
+    assert found["student"]["kl"] == in_order["student"]["kl"]
+    assert ("baseline" in found["seconds"]) is not publishes
+
+
+def test_a_student_that_is_stopped_waits_for_no_baseline_of_its_own(file: Path, elsewhere: Elsewhere) -> None:
+    found, stages = elsewhere.run(config_of(file, "training.epochs=4"), publishes=False, keep=True)
+    assert found["stopped"]["stage"] == "distil"
+    assert found["baseline"] is None
+    assert "baseline" not in stages
 
 
 @pytest.mark.parametrize(

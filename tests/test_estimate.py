@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core import keys
+from distill_core import device, estimate, keys
 from distill_core.config import DATA_SETS, DataConfig, RunConfig, parse
 from distill_core.data.profile import Profile
 from distill_core.estimate import (
@@ -18,14 +19,16 @@ from distill_core.estimate import (
     assumed,
     known_profile,
     learned_rates,
+    precisions,
     remaining,
     seconds_by_stage,
     teacher_is_cached,
+    teaching_is_kept,
     work_by_stage,
 )
 from distill_core.events import Event, History, StageFinished, StageStarted, Step, stages_of
 from distill_core.presets import PRESETS, load
-from distill_core.store import CacheKind, Store
+from distill_core.store import TEACHER_LOGITS, CacheKind, Store
 from distill_core.teaching import prepare_data
 
 PROFILE = Profile(
@@ -208,6 +211,69 @@ def test_a_past_run_that_cannot_be_read_is_passed_over(store: Store, broken: str
     assert seconds_by_stage(RunConfig(), PROFILE, store) == pytest.approx(EXPECTED)
 
 
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in /dev that looks like a GPU."""
+    monkeypatch.setattr(estimate, "GPUS", ("null",))
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "GPUS", ("nothing-of-the-kind",))
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], ("float32",)),
+        (["teacher.kind=pretrained"], ("float32", "bfloat16")),
+        (["training.precision=bfloat16"], ("bfloat16",)),
+    ],
+)
+def test_without_a_gpu_only_an_encoder_may_compute_in_bfloat16(settings: list[str], expected: tuple[str, ...]) -> None:
+    config = load(settings=settings)
+    assert precisions(config) == expected
+    assert device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained").precision in expected
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_a_gpu_may_compute_in_bfloat16() -> None:
+    assert precisions(RunConfig()) == ("float32", "bfloat16")
+    assert precisions(load(settings=["training.precision=float32"])) == ("float32",)
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("missing", ["", "tokens", "teachers", "answers", "words", "transfer"])
+def test_a_student_can_begin_once_all_that_it_learns_from_is_there(store: Store, missing: str) -> None:
+    config = load(settings=["training.transfer=true", "student.word_vectors=teacher"])
+    folder = store.data_folder
+    found: dict[CacheKind, str] = {
+        "tokens": keys.data_key(config, folder),
+        "teachers": keys.teacher_key(config, "float32", folder),
+        "transfer": keys.transfer_key(config, "float32", folder),
+        "words": keys.words_key(config, "float32", folder),
+    }
+    for kind, key in found.items():
+        if kind != missing:
+            publish(store, kind, key)
+    if missing not in ("teachers", "answers"):
+        store.complete("teachers", found["teachers"], TEACHER_LOGITS, {"logits": torch.zeros(1)})
+    assert teaching_is_kept(config, store) is (not missing)
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_what_a_student_learns_from_is_unknown_while_its_precision_is(store: Store) -> None:
+    config = RunConfig()
+    publish(store, "tokens", keys.data_key(config, store.data_folder))
+    publish_teacher(store, config, "float32")
+    key = keys.teacher_key(config, "float32", store.data_folder)
+    store.complete("teachers", key, TEACHER_LOGITS, {"logits": torch.zeros(1)})
+    assert not teaching_is_kept(config, store)
+    assert teaching_is_kept(load(settings=["training.precision=float32"]), store)
+
+
+@pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stages_of_a_cached_teacher_cost_nothing(store: Store, precision: str) -> None:
     config = RunConfig()
@@ -323,8 +389,8 @@ def test_what_lies_in_the_home_folder_takes_no_time(
     assert 0 not in seconds_by_stage(config, PROFILE, store).values()
     key = {
         "tokens": lambda: keys.data_key(config, store.data_folder),
-        "transfer": lambda: keys.transfer_key(config, "bfloat16", store.data_folder),
-        "words": lambda: keys.words_key(config, "bfloat16", store.data_folder),
+        "transfer": lambda: keys.transfer_key(config, "float32", store.data_folder),
+        "words": lambda: keys.words_key(config, "float32", store.data_folder),
     }[kind]()
     publish(store, kind, key)
     seconds = seconds_by_stage(config, PROFILE, store)

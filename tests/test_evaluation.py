@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,12 @@ def job(store: Store, file: Path, context: Context) -> Job:
 def candidate(job: Job, role: str, seed: int) -> Candidate:
     model = Known(len(job.data.vocabulary), seed)
     job.store.write_tensors(job.run_id, f"{role}.safetensors", model.state_dict())
-    return Candidate(role, f"table {seed}", model, job.encode)
+    return Candidate(role, job.config.teacher if role == "teacher" else job.config.student, model, job.encode)
+
+
+@pytest.fixture(autouse=True)
+def nothing_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "_latencies", {})
 
 
 def answers(model: nn.Module, job: Job, split: str) -> Tensor:
@@ -99,7 +105,7 @@ def test_entries_say_what_each_model_does_on_each_split(job: Job) -> None:
 def test_entries_count_weights_bytes_and_time(job: Job) -> None:
     given = candidate(job, "teacher", 0)
     entry = evaluate(job, [given])[0]["teacher"]
-    assert entry["architecture"] == "table 0"
+    assert entry["architecture"] == "BiLSTM 32 → 32, max pooling"
     assert entry["parameters"] == 2 * len(job.data.vocabulary)
     assert entry["bytes"] == (job.store.run_folder(job.run_id) / "teacher.safetensors").stat().st_size
     assert 0 < entry["latency_ms"] < 1000
@@ -110,7 +116,7 @@ def test_answers_that_are_known_are_not_asked_for_again(job: Job) -> None:
     assert isinstance(given.model, Known)
     known = SampleLogits.of([(getattr(job.data, split), answers(given.model, job, split) + 1) for split in SPLITS])
     given.model.texts = 0
-    _, logits = evaluate(job, [Candidate("teacher", "known", given.model, job.encode, known)])
+    _, logits = evaluate(job, [Candidate("teacher", job.config.teacher, given.model, job.encode, known)])
     assert given.model.texts == 10 + len(job.data.test), "for its latency alone, one text at a time"
     assert torch.equal(logits["teacher"], answers(given.model, job, "test") + 1)
 
@@ -121,7 +127,7 @@ def test_a_file_has_answers_and_neither_weights_nor_time(job: Job) -> None:
         [(getattr(job.data, split), nn.functional.one_hot(labels[split], 2).float()) for split in SPLITS]
     )
     student = candidate(job, "student", 1)
-    entries, _ = evaluate(job, [Candidate("teacher", "file", None, job.encode, right), student])
+    entries, _ = evaluate(job, [Candidate("teacher", job.config.teacher, None, job.encode, right), student])
     teacher = entries["teacher"]
     assert (teacher["parameters"], teacher["bytes"], teacher["latency_ms"]) == (None, None, None)
     assert teacher["test_accuracy"] == teacher["val_accuracy"] == teacher["train"]["accuracy"] == 1
@@ -152,8 +158,38 @@ def test_evaluation_can_be_stopped_between_models(job: Job, monkeypatch: pytest.
 )
 def test_a_teacher_is_described_in_a_few_words(job: Job, file: Path, settings: list[str], words: str) -> None:
     config: RunConfig = config_of(file, *settings)
-    described = evaluation.describe_teacher(Job(job.run_id, job.store, config, job.data, job.context))
-    assert described == words
+    given = replace(candidate(job, "teacher", 0), settings=config.teacher)
+    assert evaluate(job, [given])[0]["teacher"]["architecture"] == words
+
+
+def test_models_of_one_shape_are_timed_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = list[nn.Module]()
+
+    def latency_ms(model: nn.Module, *given: object) -> float:
+        timed.append(model)
+        return float(len(timed))
+
+    monkeypatch.setattr(evaluation.predict, "latency_ms", latency_ms)
+    first = [candidate(job, role, seed) for seed, role in enumerate(("teacher", "baseline", "student"))]
+    again = [candidate(job, role, seed) for seed, role in enumerate(("teacher", "student"), start=3)]
+    found = [evaluate(job, each)[0] for each in (first, again)]
+    assert [{role: entry["latency_ms"] for role, entry in entries.items()} for entries in found] == [
+        {"teacher": 1.0, "baseline": 2.0, "student": 2.0},
+        {"teacher": 1.0, "student": 2.0},
+    ]
+    assert timed == [first[0].model, first[1].model]
+
+
+@pytest.mark.parametrize("settings", ["data.max_tokens=7", "student.size=M", "student.pooling=last"])
+def test_another_shape_or_other_texts_are_timed_again(job: Job, file: Path, settings: str) -> None:
+    evaluate(job, [candidate(job, "teacher", 0), candidate(job, "student", 1)])
+    config = config_of(file, settings)
+    other = replace(job, config=config, data=prepare_data(config, job.store))
+    given = replace(candidate(other, "student", 2), settings=config.student)
+    evaluate(other, [candidate(other, "teacher", 0), given])
+    assert isinstance(given.model, Known)
+    labelled = sum(len(getattr(other.data, split)) for split in SPLITS)
+    assert given.model.texts == labelled + 10 + min(len(other.data.samples), 100)
 
 
 def test_evaluation_runs_where_the_run_computes(job: Job) -> None:

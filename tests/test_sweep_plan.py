@@ -145,3 +145,21 @@ def test_what_is_ready_takes_no_time(store: Store, tmp_path: Path) -> None:
     one = outlook.outlook(sweep("objective.beta=1,2", seeds=1), store)
     assert one.trainings == 2 + 1
     assert outlook.outlook(sweep("student.size=S,M", "student.kind=lstm,bag", seeds=2), store).trainings == 8 + 8
+
+
+@pytest.mark.parametrize(
+    ("axes", "order"),
+    [
+        (("objective.beta=1,2", "student.size=S,M"), [(1, "M"), (2, "M"), (1, "S"), (2, "S")]),
+        (
+            ("student.size=XS,L,M", "teacher.size=M,S"),
+            [("L", "M"), ("M", "M"), ("XS", "M"), ("L", "S"), ("M", "S"), ("XS", "S")],
+        ),
+        (("training.epochs=3,9", "student.kind=bag,lstm"), [(9, "lstm"), (9, "bag"), (3, "lstm"), (3, "bag")]),
+    ],
+)
+def test_long_cells_of_a_teacher_come_first(store: Store, axes: tuple[str, ...], order: list[tuple[Any, ...]]) -> None:
+    sweeps = Sweeps(store)
+    _, taken = planned(sweeps, sweeps.create(sweep(*axes)))
+    assert [tuple(cell.values.values()) for cell in taken] == order
+    assert [cell.number for cell in taken] == list(range(len(order)))

@@ -16,7 +16,6 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_core import openmp
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError, Interrupted
 from distill_core.store import Store
@@ -69,8 +68,7 @@ def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) 
 
 
 def take_part(workers: int, stopping: Event) -> None:
-    """Sets a process up before it loads PyTorch."""
-    openmp.sleep_soon()
+    """Sets a process up."""
     atexit.register(gc.freeze)  # it ends 0.7 s sooner
     os.nice(5)  # the pages, and a run that somebody watches, stay quick
     threading.Thread(target=_end_with_driver, name="driver-watch", daemon=True).start()
@@ -78,6 +76,7 @@ def take_part(workers: int, stopping: Event) -> None:
     from distill_core import device, pipeline
 
     device.take_part(os.getpid(), workers)
+    device.use_all_cores()
     pipeline.warm_up()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from distill_core import estimate, keys, openmp
@@ -44,13 +44,10 @@ def outlook(config: SweepConfig, store: Store, begun: Sequence[Cell] = ()) -> Ou
         scale = cells / len(runs) if runs else 0.0
     else:
         cells = len(_ahead(config, begun))
-    rates, alike = estimate.learned_rates(store, packed=True), dict[str, _Alike]()
+    alike = dict[str, _Alike]()
     teachers, baselines = dict[str, float](), dict[str, float]()
     students = 0.0
-    for run in runs:
-        name = run.model_dump_json(exclude={"objective"}) + run.objective.mode
-        shared = alike[name] = alike.get(name) or _Alike.of(run, config.seeds, store)
-        seconds = estimate.seconds_by_stage(shared.single(run), shared.profile, store, rates, shared.cached)
+    for shared, seconds in _estimated(runs, config.seeds, store, alike):
         teachers[shared.teacher] = sum(seconds.get(stage, 0.0) for stage in estimate.TEACHER_STAGES)
         baselines[shared.baseline] = shared.missing * seconds.get("baseline", 0.0)
         own = seconds.get("assistant", 0.0) + seconds.get("test", 0.0) + RUN_SECONDS
@@ -60,6 +57,30 @@ def outlook(config: SweepConfig, store: Store, begun: Sequence[Cell] = ()) -> Ou
     trainings = count * config.seeds + sum({one.baseline: one.missing for one in alike.values()}.values())
     total = START_SECONDS + sum(teachers.values()) + work / min(openmp.cores(), max(count, 1))
     return Outlook(cells, count, trainings, total if runs else 0.0)
+
+
+def longest_first(cells: Sequence[Values], config: SweepConfig, store: Store) -> list[Values]:
+    """Cells in the order in which they begin: those of one teacher together, and of these the long ones first.
+
+    So the processes end at about the same time; a long one that came last would leave the others with nothing to do.
+    """
+    runs = [cell_config(config, values) for values in cells]
+    order, teachers = list[tuple[int, float]](), dict[str, int]()
+    for shared, seconds in _estimated(runs, config.seeds, store, {}):
+        rank = teachers.setdefault(shared.teacher, len(teachers))
+        order.append((rank, -seconds.get("assistant", 0.0) - config.seeds * seconds["distil"]))
+    return [cells[place] for place in sorted(range(len(cells)), key=order.__getitem__)]
+
+
+def _estimated(
+    runs: Sequence[RunConfig], seeds: int, store: Store, alike: dict[str, _Alike]
+) -> Iterator[tuple[_Alike, dict[str, float]]]:
+    """For each run what it shares with others, which is noted in `alike`, and the seconds of its stages for a seed."""
+    rates = estimate.learned_rates(store, packed=True)
+    for run in runs:
+        name = run.model_dump_json(exclude={"objective"}) + run.objective.mode
+        shared = alike[name] = alike.get(name) or _Alike.of(run, seeds, store)
+        yield shared, estimate.seconds_by_stage(shared.single(run), shared.profile, store, rates, shared.cached)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from distill_core import limits, storage
 from distill_core.config import RunConfig
@@ -13,6 +14,7 @@ from distill_core.errors import RunError
 from distill_core.status import Notes, short
 from distill_core.store import Store
 from distill_core.sweep.cells import ENDED, Cell, CellState, Measured
+from distill_core.sweep.outlook import longest_first
 from distill_core.sweep.record import Sweeps
 from distill_core.sweep.space import cell_config, label, sameness
 from distill_core.sweep.study import Study
@@ -31,7 +33,8 @@ class Plan:
         self.cells = {cell.number: cell for cell in sweeps.cells(sweep_id)}
         self._leaders: dict[str, int] = {}
         """The first cell of each outcome, by the outcome's hash."""
-        self._study = Study(sweep_id, self.config, sweeps.store.home, list(self.cells.values()))
+        order = partial(longest_first, config=self.config, store=sweeps.store)
+        self._study = Study(sweep_id, self.config, sweeps.store.home, list(self.cells.values()), order)
         self._ready = list(self._unfinished())
 
     def ahead(self) -> Cell | None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from distill_core import keys
+from distill_core import estimate, keys
 from distill_core.config import RunConfig
 from distill_core.errors import DistillError
 from distill_core.store import Store
@@ -35,7 +35,8 @@ class Teachers:
         One that cannot be had counts as there, too: the runs that need it fail, each with the reason in its folder.
         """
         with suppress(DistillError):
-            prepare(self._store, [config], self._check)
+            if not estimate.teaching_is_kept(config, self._store):
+                prepare(self._store, [config], self._check)
         self._there.add(self._name(config))
 
     def has(self, config: RunConfig) -> bool:

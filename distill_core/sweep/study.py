@@ -7,7 +7,7 @@ imported by who opens a study alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,12 +35,20 @@ class Study:
     Args:
         home: where the database lies, if the sweep names no other.
         cells: those that the sweep has by now.
+        order: puts the cells of a grid into the order in which they begin.
 
     Raises:
         ConfigError: the database cannot be opened.
     """
 
-    def __init__(self, sweep_id: str, config: SweepConfig, home: Path, cells: Sequence[Cell]) -> None:
+    def __init__(
+        self,
+        sweep_id: str,
+        config: SweepConfig,
+        home: Path,
+        cells: Sequence[Cell],
+        order: Callable[[list[Values]], Sequence[Values]] = lambda cells: cells,
+    ) -> None:
         import optuna
         from optuna.exceptions import OptunaError
         from sqlalchemy.exc import SQLAlchemyError
@@ -73,7 +81,7 @@ class Study:
                 self._take_over(cell)
         begun = {_name(cell.values) for cell in cells}
         missing = [values for values in grid(config) if _name(values) not in begun] if config.sampler == "grid" else []
-        self._missing = iter(missing)
+        self._missing = iter(order(missing))
         self._lacking = len(missing) if config.sampler == "grid" else max(config.planned - len(cells), 0)
 
     def next_values(self) -> tuple[int, Values] | None:

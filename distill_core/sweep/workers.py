@@ -1,12 +1,13 @@
 """Processes that take a sweep's runs to their end, and those of this machine: one a core.
 
-A small student's training step is too small for two cores to share, but two students are no trouble to each other. A
-process loads PyTorch once; all runs of one teacher start at their student, and runs of one baseline train it once.
+A small student's training step is too small for two cores to share, but two students are no trouble to each other.
+PyTorch is loaded once for all; all runs of one teacher start at their student, and runs of one baseline train it once.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -170,10 +171,12 @@ class LocalWorkers:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        context = get_context("spawn")
+        openmp.sleep_soon()  # heeded by the processes
+        context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+        context.set_forkserver_preload(["distill_core.sweep.warm"])  # all are forked from one that has it loaded
         self._stopping = context.Event()
         pool = ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
-        pool.submit(os.getpid)  # all processes start with the first task, and load PyTorch before a run waits for it
+        pool.submit(os.getpid)  # PyTorch is loaded before a run waits for it
         return pool
 
     def _all_lost(self) -> list[Ended]:
