@@ -6,7 +6,6 @@ PyTorch is loaded once for all; all runs of one teacher start at their student, 
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import traceback
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,12 +171,12 @@ class LocalWorkers:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         openmp.sleep_soon()  # heeded by the processes
+        if sys.platform == "linux":  # elsewhere what PyTorch builds on cannot be forked
+            forkserver.set_forkserver_preload(["distill_core.sweep.warm"])
+            forkserver.ensure_running()  # it loads PyTorch while the sweep is planned
         context = get_context("forkserver" if sys.platform == "linux" else "spawn")
-        context.set_forkserver_preload(["distill_core.sweep.warm"])  # all are forked from one that has it loaded
         self._stopping = context.Event()
-        pool = ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
-        pool.submit(os.getpid)  # PyTorch is loaded before a run waits for it
-        return pool
+        return ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
 
     def _all_lost(self) -> list[Ended]:
         lost = [Ended(run_id, "a process of this machine was killed") for run_id in self._runs.values()]
