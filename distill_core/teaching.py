@@ -123,6 +123,15 @@ def prepare_teaching(job: Job) -> Teaching:
     """Obtains a teacher, lets it answer, and has an assistant taught where the run asks for one.
 
     Raises:
+        DataError: as `prepare_teacher` does.
+    """
+    return _with_assistant(job, prepare_teacher(job))
+
+
+def prepare_teacher(job: Job) -> Teaching:
+    """The same without an assistant: all of it is kept, for this run and others.
+
+    Raises:
         DataError: something that the student needs is missing; said before the teacher takes its time.
     """
     vectors, training = job.config.student.word_vectors, job.config.training
@@ -133,8 +142,7 @@ def prepare_teaching(job: Job) -> Teaching:
     teaching = _answers_of_file(job) if from_file else _obtain_teacher(job)
     if job.config.transfers:
         teaching = _with_transfer(job, teaching)
-    teaching = _with_words(job, teaching) if vectors == "teacher" else replace(teaching, words=given)
-    return _with_assistant(job, teaching)
+    return _with_words(job, teaching) if vectors == "teacher" else replace(teaching, words=given)
 
 
 def _answers_of_file(job: Job) -> Teaching:

@@ -46,6 +46,17 @@ def test_a_teacher_that_is_there_is_not_read_again(
     assert teachers.has(config)
 
 
+def test_an_assistant_is_left_to_the_runs(store: Store, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = config.training.model_copy(update={"assistant": "S"})
+    assisted = config.model_copy(update={"training": training})
+    monkeypatch.setattr("distill_core.training.student.distil", None)
+    teachers = Teachers(store, lambda: None)
+    teachers.have(assisted)
+    assert teachers.has(assisted)
+    assert teachers.has(config)
+    assert list((store.home / "teachers").glob(f"*/{TEACHER_LOGITS}"))
+
+
 def test_a_driver_whose_teacher_is_there_never_loads_pytorch(store: Store, config: RunConfig) -> None:
     prepare(store, [config])
     code = f"""

@@ -43,12 +43,12 @@ def prepare(store: Store, configs: Sequence[RunConfig], check: Callable[[], None
         DistillError: the data or a teacher cannot be used.
     """
     from distill_core import device
-    from distill_core.teaching import prepare_teaching
+    from distill_core.teaching import prepare_teacher
 
     device.use_all_cores()
     device.keep_memory()
     for config in configs:
-        prepare_teaching(job_without_run(config, store, check))
+        prepare_teacher(job_without_run(config, store, check))
 
 
 def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) -> Job:

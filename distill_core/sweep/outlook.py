@@ -13,9 +13,9 @@ from distill_core.sweep.cells import ENDED, Cell
 from distill_core.sweep.record import SweepStatus
 from distill_core.sweep.space import SweepConfig, Values, cell_config, corners, distinct, grid, label
 
-START_SECONDS = 3.5
+START_SECONDS = 3.0
 """Seconds until the processes have loaded PyTorch and the first cells work."""
-RUN_SECONDS = 0.25
+RUN_SECONDS = 0.1
 """Seconds that a run takes besides its stages: reading its data, writing its models."""
 
 

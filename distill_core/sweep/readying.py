@@ -68,8 +68,7 @@ class Teachers:
             self._error = error
 
     def _name(self, config: RunConfig) -> str:
-        folder, training = self._store.data_folder, config.training
         with suppress(DistillError):  # its file is gone
-            key = keys.transfer_key(config, training.precision, folder)
-            return f"{key} {config.student.word_vectors} {training.assistant}"
+            key = keys.transfer_key(config, config.training.precision, self._store.data_folder)
+            return f"{key} {config.student.word_vectors}"
         return _NONE
