@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,8 +32,8 @@ WORD_PIECES = 1.3
 """Word pieces of an encoder to one word of ours."""
 READ_RATE = 4000.0
 """Texts read and tokenised in a second."""
-GPUS = ("nvidia[0-9]*", "kfd", "dxg")
-"""Devices of GPUs of NVIDIA and of AMD, and of either under WSL; without them an LSTM trains in float32."""
+GPUS = ("nvidia[0-9]*", "nvmap", "kfd", "dxg")
+"""Files of GPUs in /dev: NVIDIA's, Jetson's, AMD's, and either under WSL."""
 TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
 
 
@@ -98,8 +99,13 @@ def precisions(config: RunConfig) -> tuple[str, ...]:
     """What the precision of a run may be, as far as that can be said without PyTorch."""
     if config.training.precision != "auto":
         return (config.training.precision,)
-    certain = config.teacher.kind != "pretrained" and not any(any(Path("/dev").glob(name)) for name in GPUS)
+    certain = config.teacher.kind != "pretrained" and not may_have_gpu()
     return ("float32",) if certain else ("float32", "bfloat16")
+
+
+def may_have_gpu() -> bool:
+    """Whether PyTorch may find a GPU here; only on Linux can that be ruled out without it."""
+    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in GPUS)
 
 
 def learned_rates(store: Store, profile: Profile | None = None, *, packed: bool = False) -> Mapping[str, float]:

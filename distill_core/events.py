@@ -27,7 +27,10 @@ STAGES = (
     "repeat",
     "test",
 )
-"""The stages of a run in order; a configuration decides which of them it goes through."""
+"""The stages of a run in order; a configuration decides which of them it goes through.
+
+The baseline follows `distil` where another run trains it meanwhile.
+"""
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
@@ -357,5 +360,5 @@ class History:
 
     @property
     def current(self) -> str | None:
-        """The stage that is under way."""
-        return next((name for name, stage in self.progress.items() if not stage.finished), None)
+        """The stage that is under way: of those that have not ended, the one that began last."""
+        return next((name for name, stage in reversed(self.progress.items()) if not stage.finished), None)

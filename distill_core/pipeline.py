@@ -126,9 +126,11 @@ def test(job: Job, teaching: Teaching, students: Students, checkpoints: RunCheck
 
 
 def _stopped(students: Students, job: Job) -> dict[str, Any] | None:
-    """Where somebody has stopped the training: in the student itself, or in one of its repeats."""
+    """Where somebody has stopped the training: in the student itself, or later."""
     stopped = job.context.control.stopped
-    return None if stopped is None else {**asdict(stopped), "in_student": "repeat" not in students.seconds}
+    if stopped is None:
+        return None
+    return {**asdict(stopped), "in_student": "repeat" not in students.seconds and stopped.stage != "baseline"}
 
 
 def _candidates(job: Job, teaching: Teaching, students: Students) -> list[Candidate]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from torch import nn
 
-from distill_core import baselines, evaluation, teachers
+from distill_core import baselines, evaluation, files, teachers
+from distill_core.control import Stopped
 from distill_core.data import shares
 from distill_core.data.batches import SampleLogits
 from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step, Warned
@@ -59,9 +61,9 @@ def train_students(job: Job, teaching: Teaching) -> Students:
         else:
             model, outcome.accuracy = distil_one(job, teaching, training.seed, job.context)
     seconds["distil"] = outcome.seconds
+    if elsewhere:
+        baseline = _late_baseline(job, teaching, seconds)
     stopped = job.context.control.stopped is not None
-    if elsewhere and (not stopped or baselines.is_kept(job, training.seed)):
-        baseline = _baseline_stage(job, teaching, seconds)
     repeats = _repeat(job, teaching, seconds) if training.seeds > 1 and not stopped else []
     scores = tuple(score for *_, score in repeats)
     pairs = tuple((again, alone) for again, alone, _ in repeats)
@@ -88,6 +90,20 @@ def _baseline_stage(job: Job, teaching: Teaching, seconds: dict[str, float]) -> 
         model, outcome.accuracy = _train_baseline(job, teaching, seed, context)
     seconds["baseline"] = outcome.seconds
     return model
+
+
+def _late_baseline(job: Job, teaching: Teaching, seconds: dict[str, float]) -> nn.Module | None:
+    """The baseline once another run has trained it, or given up; None where somebody stops this run before that."""
+    control, seed = job.context.control, job.config.training.seed
+    while baselines.is_being_trained(job, seed) and not control.stopping:
+        job.context.check()
+        time.sleep(files.LOOK)
+    before = control.stopped
+    if control.stopping and not baselines.is_kept(job, seed):
+        control.stopped = before or Stopped("baseline", 0, student.step_count(job.data.train, job.config.training))
+        return None
+    baseline = _baseline_stage(job, teaching, seconds)
+    return baseline if control.stopped == before else None
 
 
 def _warn_of_few_steps(job: Job, steps: int) -> None:

@@ -129,7 +129,7 @@ def prepare_teaching(job: Job) -> Teaching:
 
 
 def prepare_teacher(job: Job) -> Teaching:
-    """The same without an assistant: all of it is kept, for this run and others.
+    """The same without an assistant, which each run trains for itself: what a teacher has made is kept for others.
 
     Raises:
         DataError: something that the student needs is missing; said before the teacher takes its time.

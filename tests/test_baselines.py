@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill_core import baselines, files, keys, steering
+from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.events import Epoch, Event, StageFinished, StageStarted
 from distill_core.store import Store
@@ -90,8 +91,15 @@ class Elsewhere:
     store: Store
     kept: Path
 
-    def run(self, config: RunConfig, *, publishes: bool, keep: bool = False) -> tuple[dict[str, Any], list[str]]:
-        """The result of a run beside it and the stages in their order; `keep` stops it in its student's first epoch."""
+    def run(
+        self, config: RunConfig, *, publishes: bool = False, waits: bool = False, keep_in: str | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The result of a run beside it, and the run's stages in their order.
+
+        Args:
+            waits: it goes on when the student has been trained.
+            keep_in: the stage in whose first epoch the run is stopped and kept; `waiting` is after its student.
+        """
         run_id, stages = self.store.create_run(config, state="running"), list[str]()
         away = self.kept.rename(self.store.home / "away")
         with ExitStack() as held:
@@ -100,12 +108,15 @@ class Elsewhere:
             def listen(event: Event) -> None:
                 if isinstance(event, StageStarted):
                     stages.append(event.stage)
-                if isinstance(event, Epoch) and event.stage == "distil" and keep:
+                if isinstance(event, Epoch) and event.stage == keep_in:
                     steering.ask(self.store, run_id, "keep")
                 if isinstance(event, StageFinished) and event.stage == "distil":
+                    if keep_in == "waiting":
+                        steering.ask(self.store, run_id, "keep")
                     if publishes:
                         away.rename(self.kept)
-                    held.close()
+                    if not waits:
+                        held.close()
 
             result = work(run_id, self.store, listen)
         assert result is not None
@@ -133,11 +144,36 @@ def test_a_run_whose_baseline_another_trains_begins_with_its_student(
     assert ("baseline" in found["seconds"]) is not publishes
 
 
-def test_a_student_that_is_stopped_waits_for_no_baseline_of_its_own(file: Path, elsewhere: Elsewhere) -> None:
-    found, stages = elsewhere.run(config_of(file, "training.epochs=4"), publishes=False, keep=True)
-    assert found["stopped"]["stage"] == "distil"
+@pytest.mark.parametrize(
+    ("keep_in", "waits", "stage", "stages"),
+    [
+        ("distil", True, "distil", []),
+        ("waiting", True, "baseline", []),
+        ("baseline", False, "baseline", ["baseline"]),
+    ],
+)
+def test_a_run_that_is_stopped_does_without_a_baseline_that_has_not_learned_to_its_end(
+    file: Path, elsewhere: Elsewhere, keep_in: str, waits: bool, stage: str, stages: list[str]
+) -> None:
+    found, seen = elsewhere.run(config_of(file, "training.seeds=2"), waits=waits, keep_in=keep_in)
+    assert found["stopped"]["stage"] == stage
+    assert found["stopped"]["in_student"] is (stage == "distil")
     assert found["baseline"] is None
-    assert "baseline" not in stages
+    assert found["seeds"] is None
+    assert [name for name in seen if name in ("baseline", "repeat")] == stages
+    said = verdict(found)
+    assert said[0].startswith(
+        "The student was" if stage == "distil" else "The student has learned to its end; its base"
+    )
+    assert said[-1].startswith("No baseline was trained")
+
+
+def test_a_run_that_is_stopped_takes_a_baseline_that_is_there(file: Path, elsewhere: Elsewhere) -> None:
+    config = config_of(file, "objective.beta=3")
+    found, seen = elsewhere.run(config, publishes=True, keep_in="waiting")
+    assert found["stopped"] is None
+    assert found["baseline"] is not None
+    assert seen.index("distil") < seen.index("baseline")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import files
+from distill_core import estimate, files
 from distill_core.config import RunConfig
 from distill_core.errors import LimitError
 from distill_core.events import RunInterrupted
@@ -18,7 +18,7 @@ from distill_core.sweep.cells import Cell
 from distill_core.sweep.drive import outcome
 from distill_core.sweep.plan import Plan
 from distill_core.sweep.record import Sweeps
-from distill_core.sweep.space import SweepConfig, parse_axis, parse_sweep
+from distill_core.sweep.space import SweepConfig, cell_config, grid, parse_axis, parse_sweep
 from tests.test_sweep_study import measured
 
 NO_TEACHER = ("objective.beta=0", "objective.temperature=1,2,4")
@@ -128,10 +128,28 @@ def test_cells_without_cost_do_not_make_the_others_look_quick(store: Store) -> N
     sweeps, config = Sweeps(store), sweep("objective.beta=0,1", "objective.temperature=1,2,4,8")
     sweep_id = sweeps.create(config, estimated=100.0)
     status = replace(sweeps.status(sweep_id), status="running", started=0.0, worked=0.0)
-    shared = [Cell(number, {}, "finished", "one run", ended=20.0) for number in range(4)]
+    shared = [Cell(number, cell, "finished", "one run", ended=20.0) for number, cell in enumerate(grid(config)[:4])]
     left = outlook.remaining(config, status, shared, 20.0)
     assert left is not None
     assert 75 <= left <= 85  # four cells of one run in 20 s, four more of a run each
+
+
+@pytest.mark.parametrize(
+    "axes", [("training.epochs=2,4,6,8,10,12,14,16",), ("student.size=XS,S,M,L", "training.epochs=2,9")]
+)
+def test_the_time_that_is_left_counts_the_length_of_cells(store: Store, axes: tuple[str, ...]) -> None:
+    """Long cells come first, so a pace by their number would promise too little until the end."""
+    sweeps, config = Sweeps(store), sweep(*axes)
+    sweep_id = sweeps.create(config, estimated=100.0)
+    status = replace(sweeps.status(sweep_id), status="running", started=0.0, worked=0.0)
+    _, taken = planned(sweeps, sweep_id)
+    works = [estimate.work_by_stage(cell_config(config, cell.values), None)["distil"] for cell in taken]
+    spent = [200 * sum(works[: count + 1]) / sum(works) for count in range(8)]
+    for count in range(8):
+        ended = [replace(cell, state="finished", run_id=str(cell.number)) for cell in taken[: count + 1]]
+        left = outlook.remaining(config, status, ended, spent[count])
+        trust = (count + 1) / 8  # the rest is the estimate of 100 s
+        assert left == pytest.approx(trust * (200 - spent[count]) + (1 - trust) * max(100 - spent[count], 0))
 
 
 def test_what_is_ready_takes_no_time(store: Store, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ def _stopped(result: Mapping[str, Any]) -> list[str]:
     if stopped is None:
         return []
     where = f"at step {stopped['step']:,} of {stopped['steps']:,}"
+    if stopped["stage"] == "baseline" and result["baseline"] is None:
+        return [f"The student has learned to its end; its baseline was stopped {where}."]
     if not _half_taught(result):
         return [f"The repeats were stopped {where}; those that had ended count."]
     return [f"The student was stopped {where}; it is measured at its best by then."]

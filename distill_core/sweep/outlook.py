@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from distill_core import estimate, keys, openmp
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
+from distill_core.errors import DistillError
 from distill_core.store import Store
 from distill_core.sweep.cells import ENDED, Cell
 from distill_core.sweep.record import SweepStatus
-from distill_core.sweep.space import SweepConfig, Values, cell_config, corners, distinct, grid, label
+from distill_core.sweep.space import SweepConfig, Values, cell_config, corners, distinct, grid, label, sameness
 
 START_SECONDS = 3.0
 """Seconds until the processes have loaded PyTorch and the first cells work."""
@@ -51,7 +53,7 @@ def outlook(config: SweepConfig, store: Store, begun: Sequence[Cell] = ()) -> Ou
         teachers[shared.teacher] = sum(seconds.get(stage, 0.0) for stage in estimate.TEACHER_STAGES)
         baselines[shared.baseline] = shared.missing * seconds.get("baseline", 0.0)
         own = seconds.get("assistant", 0.0) + seconds.get("test", 0.0) + RUN_SECONDS
-        students += own + config.seeds * seconds.get("distil", 0.0)
+        students += own + config.seeds * seconds["distil"]
     work = scale * students + sum(baselines.values())
     count = round(scale * len(runs))
     trainings = count * config.seeds + sum({one.baseline: one.missing for one in alike.values()}.values())
@@ -66,9 +68,12 @@ def longest_first(cells: Sequence[Values], config: SweepConfig, store: Store) ->
     """
     runs = [cell_config(config, values) for values in cells]
     order, teachers = list[tuple[int, float]](), dict[str, int]()
-    for shared, seconds in _estimated(runs, config.seeds, store, {}):
-        rank = teachers.setdefault(shared.teacher, len(teachers))
-        order.append((rank, -seconds.get("assistant", 0.0) - config.seeds * seconds["distil"]))
+    try:
+        for shared, seconds in _estimated(runs, config.seeds, store, {}):
+            rank = teachers.setdefault(shared.teacher, len(teachers))
+            order.append((rank, -seconds.get("assistant", 0.0) - config.seeds * seconds["distil"]))
+    except DistillError:  # a file is gone, as the cells that need it will say
+        return list(cells)
     return [cells[place] for place in sorted(range(len(cells)), key=order.__getitem__)]
 
 
@@ -127,9 +132,31 @@ def remaining(config: SweepConfig, status: SweepStatus, cells: Sequence[Cell], n
     if not ended:
         return max(by_estimate, status.estimated / max(config.planned, 1))  # a cell takes its time
     runs = len({cell.run_id for cell in ended})  # cells that share one cost nothing
-    by_pace = worked / runs * max(config.planned - len(ended), 0)
+    by_pace = worked * _left_of(config, ended, runs)
     trust = min(runs / 8, 1.0)
     return trust * by_pace + (1 - trust) * by_estimate
+
+
+def _left_of(config: SweepConfig, ended: Sequence[Cell], runs: int) -> float:
+    """The work that is left as a multiple of what is done, by the length of trainings where all cells are known."""
+    known = _work_by_cell(config.to_json()) if config.sampler == "grid" else {}
+    names = [label(cell.values) for cell in ended]
+    if not known or not known.keys() >= set(names):
+        return max(config.planned - len(ended), 0) / runs
+    done, all_cells = dict(known[name] for name in names), dict(known.values())
+    return sum(work for outcome, work in all_cells.items() if outcome not in done) / sum(done.values())
+
+
+@lru_cache(maxsize=8)
+def _work_by_cell(sweep: str) -> dict[str, tuple[str, float]]:
+    """The outcome of each cell of a grid by its label, and how long it trains beside others (multiply-adds)."""
+    config = SweepConfig.model_validate_json(sweep)
+    runs = {label(values): cell_config(config, values) for values in grid(config)}
+    works = {name: estimate.work_by_stage(run, None) for name, run in runs.items()}
+    return {
+        name: (sameness(runs[name]), work.get("assistant", 0.0) + config.seeds * work["distil"])
+        for name, work in works.items()
+    }
 
 
 def _ahead(config: SweepConfig, begun: Sequence[Cell]) -> list[Values]:

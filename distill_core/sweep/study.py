@@ -81,7 +81,7 @@ class Study:
                 self._take_over(cell)
         begun = {_name(cell.values) for cell in cells}
         missing = [values for values in grid(config) if _name(values) not in begun] if config.sampler == "grid" else []
-        self._missing = iter(order(missing))
+        self._missing = iter(order(missing) if missing else ())
         self._lacking = len(missing) if config.sampler == "grid" else max(config.planned - len(cells), 0)
 
     def next_values(self) -> tuple[int, Values] | None:

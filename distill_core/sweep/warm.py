@@ -1,17 +1,14 @@
 """What the processes of a sweep are forked from: imported once, it has loaded all that a run needs.
 
-It computes nothing, as a process that has begun to compute cannot be forked: its threads would be missing.
+It computes nothing and looks for no GPU: a process that has done so cannot be forked.
 """
 
 from __future__ import annotations
 
 import gc
 
-import torch
+import torch._dynamo  # noqa: F401, which the first optimizer would load
 
-from distill_core import pipeline, worker
+from distill_core import pipeline, worker  # noqa: F401
 
-__all__ = ["pipeline", "worker"]
-
-torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).step()  # the first has PyTorch load its compiler
 gc.freeze()  # what is here stays, so that no process has to copy it

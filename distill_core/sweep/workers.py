@@ -1,11 +1,13 @@
 """Processes that take a sweep's runs to their end, and those of this machine: one a core.
 
 A small student's training step is too small for two cores to share, but two students are no trouble to each other.
-PyTorch is loaded once for all; all runs of one teacher start at their student, and runs of one baseline train it once.
+PyTorch is loaded once, for all processes where they can be forked; all runs of one teacher start at their student, and
+runs of one baseline train it once.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import traceback
@@ -17,7 +19,7 @@ from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-from distill_core import keys, openmp, steering
+from distill_core import estimate, keys, openmp, steering
 from distill_core.config import RunConfig
 from distill_core.store import Store
 from distill_core.sweep import chores
@@ -119,9 +121,9 @@ class LocalWorkers:
         """Work for the next process that is free."""
         try:
             return self._pool.submit(work, *given)
-        except BrokenProcessPool as error:  # one was killed just now; `ended` says so
+        except (BrokenProcessPool, EOFError, ConnectionError) as error:  # one was killed just now; `ended` says so
             lost = Future[None]()
-            lost.set_exception(error)
+            lost.set_exception(BrokenProcessPool(str(error)))
             return lost
 
     def ended(self, seconds: float) -> list[Ended]:
@@ -171,10 +173,10 @@ class LocalWorkers:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         openmp.sleep_soon()  # heeded by the processes
-        if sys.platform == "linux":  # elsewhere what PyTorch builds on cannot be forked
-            forkserver.set_forkserver_preload(["distill_core.sweep.warm"])
-            forkserver.ensure_running()  # it loads PyTorch while the sweep is planned
-        context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+        forks = sys.platform == "linux" and not estimate.may_have_gpu()  # neither CUDA nor macOS stands a fork
+        context = get_context("forkserver" if forks else "spawn")
+        if forks:
+            _load_while_planning()
         self._stopping = context.Event()
         return ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
 
@@ -185,3 +187,13 @@ class LocalWorkers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._new_pool()
         return lost
+
+
+def _load_while_planning() -> None:
+    """Begins the process that others are forked from. Who interrupts this one from a terminal does not interrupt it."""
+    forkserver.set_forkserver_preload(["distill_core.sweep.warm"])
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
