@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -192,6 +192,7 @@ class LocalWorkers:
 def _load_while_planning() -> None:
     """Begins the process that others are forked from. Who interrupts this one from a terminal does not interrupt it."""
     forkserver.set_forkserver_preload(["distill_core.sweep.warm"])
+    resource_tracker.ensure_running()  # its start lets interrupts through again
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
