@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from distill_core.config import RunConfig
@@ -349,6 +349,10 @@ class History:
         current = self.current
         if current is not None and seconds > 0:
             self.progress[current].move(seconds)
+
+    def in_order(self, stages: Sequence[str]) -> list[str]:
+        """Stages as this run comes to them: those that have begun, then the others."""
+        return sorted(stages, key=[*self.progress, *stages].index)
 
     @property
     def worked(self) -> float:

@@ -115,7 +115,7 @@ def ink() -> str:
 def stage_line(history: History, stages: tuple[str, ...], over: bool) -> None:
     """The stages in a row: done, under way, still to come."""
     items = []
-    for stage in stages:
+    for stage in history.in_order(stages):
         progress = history.progress.get(stage)
         state = "todo" if progress is None else "done" if progress.finished else "stopped" if over else "now"
         note = ""

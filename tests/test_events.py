@@ -430,3 +430,18 @@ def test_a_clock_that_is_set_back_does_not_turn_time_around() -> None:
     progress = history.progress["distil"]
     assert progress.updated - progress.started == pytest.approx(15.0)
     assert history.worked == pytest.approx(15.0)
+
+
+def test_a_baseline_that_comes_late_stands_behind_the_student() -> None:
+    history, stages = History(), ("cache", "baseline", "distil", "test")
+    orders = [history.in_order(stages)]
+    for when, event in enumerate(
+        [StageStarted("cache", 1), StageFinished("cache", 1.0), StageStarted("distil", 9), StageStarted("baseline", 9)]
+    ):
+        history.feed([(float(when), event)])
+        orders.append(history.in_order(stages))
+    assert orders[0] == orders[2] == list(stages)
+    assert orders[3] == orders[4] == ["cache", "distil", "baseline", "test"]
+    assert history.current == "baseline", "the run was killed in its student and began again with its baseline"
+    history.feed([(9.0, StageFinished("baseline", 1.0))])
+    assert history.current == "distil"
