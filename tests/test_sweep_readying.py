@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -20,7 +22,7 @@ from distill_core.sweep import readying
 from distill_core.sweep.chores import prepare
 from distill_core.sweep.readying import Teachers
 from distill_core.sweep.record import Sweeps
-from distill_core.sweep.workers import LocalWorkers
+from distill_core.sweep.workers import PRELOADED, LocalWorkers
 from tests.runs import config_of, made_rows, write_csv
 from tests.test_sweep_workers import until_ended
 
@@ -85,11 +87,12 @@ if __name__ == "__main__":
     assert done.stdout.split() == ["finished", "False"], done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 def test_what_processes_are_forked_from_has_loaded_all_and_computed_nothing() -> None:
     """A process whose threads have begun to compute cannot be forked."""
-    code = """
-import json, os, sys
+    code = (
+        f"preloaded = {PRELOADED}"
+        + """
+import importlib, json, os, sys
 import numpy, scipy.special
 threads = len(os.listdir("/proc/self/task"))
 import torch
@@ -100,7 +103,8 @@ def forbidden(*given, **options):
 asked = {name: getattr(torch.cuda, name) for name in ("is_available", "device_count", "init", "_lazy_init")}
 for name in asked:
     setattr(torch.cuda, name, forbidden)
-import distill_core.sweep.warm
+for name in preloaded:
+    importlib.import_module(name)
 for name, function in asked.items():
     setattr(torch.cuda, name, function)
 from distill_core import pipeline
@@ -108,6 +112,7 @@ begun, loaded = len(os.listdir("/proc/self/task")) - threads, set(sys.modules)
 pipeline.warm_up()
 print(json.dumps([begun, sorted(set(sys.modules) - loaded)]))
 """
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -116,13 +121,7 @@ print(json.dumps([begun, sorted(set(sys.modules) - loaded)]))
     assert [name for name in loaded_later if not name.startswith("torch.profiler")] == []
 
 
-def was_forked_warm() -> bool:
-    """Asked in a process of a pool before it has worked."""
-    return "distill_core.sweep.warm" in sys.modules
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 @pytest.mark.parametrize("gpu", [False, True])
 def test_processes_are_forked_unless_a_gpu_may_be_there(
     store: Store, monkeypatch: pytest.MonkeyPatch, gpu: bool
@@ -130,13 +129,24 @@ def test_processes_are_forked_unless_a_gpu_may_be_there(
     monkeypatch.setattr(estimate, "GPUS", ("null",) if gpu else ())
     workers = LocalWorkers(store, slots=1)
     try:
-        assert workers._pool.submit(was_forked_warm).result(timeout=60) is not gpu
+        parent = workers._pool.submit(os.getppid).result(timeout=60)
     finally:
         workers.close()
+    assert (parent == os.getpid()) is gpu
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_what_is_forked_has_pytorch_and_our_pipeline_from_the_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "GPUS", ())
+    LocalWorkers(store, slots=1).close()
+    with ProcessPoolExecutor(1, get_context("forkserver")) as plain:  # one that loads nothing by itself
+        loaded = plain.submit(eval, "set(__import__('sys').modules)").result(timeout=60)
+    assert loaded >= set(PRELOADED)
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_before_it_can_be_forked_loses_the_run_and_no_more(
     store: Store, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +166,6 @@ def test_a_process_that_dies_before_it_can_be_forked_loses_the_run_and_no_more(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 def test_an_interrupt_from_the_terminal_pauses_a_sweep_that_has_only_just_begun(
     store: Store, config: RunConfig
 ) -> None:

@@ -69,6 +69,7 @@ def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) 
 
 def take_part(workers: int, stopping: Event) -> None:
     """Sets a process up."""
+    gc.freeze()  # what it was forked with stays, and is not copied to be looked through
     atexit.register(gc.freeze)  # one that is not forked ends 0.7 s sooner
     os.nice(5)  # the pages, and a run that somebody watches, stay quick
     threading.Thread(target=_end_with_driver, name="driver-watch", daemon=True).start()

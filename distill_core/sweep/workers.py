@@ -8,7 +8,6 @@ runs of one baseline train it once.
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -26,6 +25,9 @@ from distill_core.sweep import chores
 
 GRACE = 10.0
 """Seconds that runs have to end by themselves when all work is stopped."""
+PRELOADED = ["torch._dynamo", "distill_core.pipeline", "distill_core.worker"]
+"""What a run needs, and what PyTorch's first optimizer loads. It computes nothing and looks for no GPU: a process that
+has done so cannot be forked."""
 RUNS_A_GPU = 8
 """Small students that share a GPU, each by a process of its own."""
 
@@ -173,7 +175,7 @@ class LocalWorkers:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         openmp.sleep_soon()  # heeded by the processes
-        forks = sys.platform == "linux" and not estimate.may_have_gpu()  # neither CUDA nor macOS stands a fork
+        forks = not estimate.may_have_gpu()  # CUDA does not stand it, nor does what PyTorch builds on elsewhere
         context = get_context("forkserver" if forks else "spawn")
         if forks:
             _load_while_planning()
@@ -191,7 +193,7 @@ class LocalWorkers:
 
 def _load_while_planning() -> None:
     """Begins the process that others are forked from. Who interrupts this one from a terminal does not interrupt it."""
-    forkserver.set_forkserver_preload(["distill_core.sweep.warm"])
+    forkserver.set_forkserver_preload(PRELOADED)
     resource_tracker.ensure_running()  # its start lets interrupts through again
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
