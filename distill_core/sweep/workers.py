@@ -7,6 +7,7 @@ runs of one baseline train it once.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import traceback
@@ -180,7 +181,10 @@ class LocalWorkers:
         if forks:
             _load_while_planning()
         self._stopping = context.Event()
-        return ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
+        pool = ProcessPoolExecutor(self._slots, context, chores.take_part, (self._slots, self._stopping))
+        if not forks:
+            pool.submit(os.getpid)  # the first process loads PyTorch meanwhile
+        return pool
 
     def _all_lost(self) -> list[Ended]:
         lost = [Ended(run_id, "a process of this machine was killed") for run_id in self._runs.values()]
