@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.masking_utils import sdpa_mask
 
 from distill_core.config import MINILM
 from distill_core.data.augment import MASK
@@ -134,6 +136,33 @@ def test_minilm_pools_as_transformers_do_by_hand(minilm: Built) -> None:
         for text, pooled_W in zip(texts, found, strict=True):
             states_TW = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
             torch.testing.assert_close(pooled_W, states_TW.mean(dim=0), rtol=0, atol=1e-5)
+
+
+@families
+def test_a_mask_that_hides_nothing_is_left_out_on_a_cpu_and_changes_no_answer(
+    tiny: dict[str, Built], monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    model, _ = tiny[family]
+    tokens_BT, lengths_B = torch.randint(5, 20, (3, 6)), torch.full((3,), 6)
+    made = list[Tensor | None]()
+
+    def noted(mask: Any, **named: Any) -> Tensor | None:
+        made.append(mask(**named))
+        return made[-1]
+
+    def answers(mask: Any) -> Tensor:
+        monkeypatch.setitem(transformers.AttentionMaskInterface._global_mapping, "sdpa", partial(noted, mask))
+        with torch.no_grad():
+            return model(tokens_BT, lengths_B)
+
+    def unlooked(**named: Any) -> Tensor | None:
+        return sdpa_mask(**{**named, "allow_is_bidirectional_skip": False})
+
+    torch.testing.assert_close(answers(pretrained._mask), answers(unlooked))
+    left_out, kept = made
+    assert left_out is None
+    assert kept is not None
+    assert bool(kept.all())
 
 
 def test_minilm_knows_what_sentences_mean(minilm: Built) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -26,11 +27,14 @@ from distill_core.device import Compute
 from distill_core.events import Event, Pace, Step
 from distill_core.models import classifier
 from distill_core.models.classifier import _Largest, build
+from distill_core.models.pretrained import build as transformer
 from distill_core.training import loop, student, teacher
+from distill_core.training.language_model import LanguageModel
 from distill_core.training.loop import Context, Score
 from distill_core.training.student import distil, distil_jointly, train_baseline
-from distill_core.training.teacher import finetune, parameter_groups
+from distill_core.training.teacher import finetune, parameter_groups, pretrain
 from distill_core.training.team import Team
+from tests.encoders import WORDS, Family, save_tiny
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 READS = frozenset({"_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2"})
@@ -105,14 +109,18 @@ def waiting_context(device: torch.device, reported: list[Event]) -> Context:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch, reported: list[Event]) -> Iterator[Context]:
     """A context on another device, where events and scores are made up; PyTorch has two threads."""
-    plain, fused = torch.optim.Adam, list[bool]()
+    fused = list[bool]()
 
-    def adam(*given: Any, fused_asked: list[bool] = fused, **named: Any) -> torch.optim.Adam:
-        fused_asked.append(named.pop("fused"))
-        return plain(*given, **named)
+    def unfused(plain: type[torch.optim.Adam]) -> Callable[..., torch.optim.Adam]:
+        def build(*given: Any, **named: Any) -> torch.optim.Adam:
+            fused.append(named.pop("fused"))
+            return plain(*given, **named)
 
-    monkeypatch.setattr(torch.optim, "Adam", adam)
-    monkeypatch.setattr(Compute, "autocast", lambda compute, *, encoder: nullcontext())
+        return build
+
+    for name in ("Adam", "AdamW"):
+        monkeypatch.setattr(torch.optim, name, unfused(getattr(torch.optim, name)))
+    monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
     for module in (student, teacher):
         monkeypatch.setattr(module, "validation_score", lambda model, texts, context: Score(0.5, 0.5, 0.5))
     monkeypatch.setattr(
@@ -230,6 +238,37 @@ def test_a_teachers_steps_read_no_value(short: EncodedDataset, elsewhere: Contex
     assert taken(reported) == [6]
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_language_models_steps_read_no_value(
+    short: EncodedDataset,
+    elsewhere: Context,
+    reported: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    bidirectional: bool,
+) -> None:
+    def fit_unscored(*given: Any, **named: Any) -> Score:
+        return loop.fit(*given, **{**named, "score": lambda: Score(0.5, 0.5)})
+
+    monkeypatch.setattr(teacher, "fit", fit_unscored)
+    settings = TeacherConfig(
+        size="XS", bidirectional=bidirectional, pretrain_task="language_model", pretrain_epochs=2, batch_size=20
+    )
+    model = model_of(settings, short, META)
+    pretrain(model, replace(short, unlabelled=short.train), settings, seed=1, context=elsewhere)
+    assert taken(reported) == [2 * 5], "two epochs over 48 texts twice, 20 at a time"
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_an_encoders_steps_read_no_value(
+    short: EncodedDataset, elsewhere: Context, reported: list[Event], tmp_path: Path, family: Family
+) -> None:
+    model, _ = transformer(str(save_tiny(tmp_path, family)), 2, 256)
+    settings = TeacherConfig(kind="pretrained", epochs=2, batch_size=20)
+    texts = replace(short.train, flat=short.train.flat % len(WORDS))
+    finetune(model.to(META), texts, short.val, settings, seed=1, context=elsewhere)
+    assert taken(reported) == [6]
+
+
 def test_an_event_is_where_values_are_read() -> None:
     meter = loop._Meter()
     for _ in range(3):
@@ -285,6 +324,18 @@ def test_a_step_sends_nothing_but_rows_for_which_nobody_waits(
     assert recorder.sent == [(torch.long, 1, False)] * 6
 
 
+def test_a_language_model_sends_the_words_of_each_direction_for_which_nobody_waits(
+    short: EncodedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
+    model = LanguageModel(model_of(TeacherConfig(size="XS"), short, META), len(short.vocabulary)).to(META)
+    on_cpu = short.train.gather(torch.arange(8))
+    batch = on_cpu.to(META)
+    with Recorder() as recorder:
+        model(batch, on_cpu)
+    assert recorder.sent == [(torch.long, 2, False)] * 2
+
+
 def test_rows_are_sent_to_a_gpu_from_pinned_memory() -> None:
     calls = list[tuple[object, ...]]()
 
@@ -297,8 +348,8 @@ def test_rows_are_sent_to_a_gpu_from_pinned_memory() -> None:
             calls.append((device, non_blocking))
             return self
 
-    batches._sent(Rows(), torch.device("cuda", 0))
-    batches._sent(Rows(), META)
+    batches.sent(Rows(), torch.device("cuda", 0))
+    batches.sent(Rows(), META)
     assert calls == [("pinned",), (torch.device("cuda", 0), True), (META, True)]
 
 

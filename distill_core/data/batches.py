@@ -121,7 +121,7 @@ class EncodedTexts:
     def gather(self, rows_B: Tensor) -> Batch:
         """A batch of the texts in some rows, given on the CPU, in that order."""
         width, device = int(self.lengths_N[rows_B].max()), self.flat.device
-        rows = rows_B if device.type == "cpu" else _sent(rows_B, device)
+        rows = rows_B if device.type == "cpu" else sent(rows_B, device)
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         positions = torch.arange(width, device=device)
@@ -131,9 +131,9 @@ class EncodedTexts:
         return Batch(self.ids_N[rows], tokens, lengths, self.labels_N[rows], rows_B)
 
 
-def _sent(rows_B: Tensor, device: torch.device) -> Tensor:
+def sent(values: Tensor, device: torch.device) -> Tensor:
     """A copy on another device for which nobody waits."""
-    return (rows_B.pin_memory() if device.type == "cuda" else rows_B).to(device, non_blocking=True)
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

