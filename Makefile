@@ -1,13 +1,13 @@
 # make run   create .venv, install, start the lab        make check   format, lint, types, rooms
 # make test  the same, then all tests                     make bench   all measurements, into bench/
 # make clean remove .venv and caches                      make bench-check   has anything become slower?
-# PORT=8600 make run   another port
+# PORT=8600 make run   another port                       make check-cuda   what only a GPU can say
 
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test check bench bench-check clean chromium
+.PHONY: run test check check-cuda bench bench-check clean chromium
 
 run: .venv/run-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -16,7 +16,7 @@ run: .venv/run-installed
 ALONE := $(addprefix tests/browser/test_,compare.py lab.py steering.py sweep.py typing.py) tests/load
 
 test: .venv/dev-installed chromium check
-	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE),--ignore=$(folder))
+	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE) tests/cuda,--ignore=$(folder))
 	$(BIN)/pytest $(ALONE)
 	$(BIN)/python -m tests.benchmarks.check --short
 
@@ -25,6 +25,11 @@ check: .venv/dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# On a machine with a GPU: what only that can say.
+check-cuda: .venv/dev-installed
+	$(BIN)/pytest tests/cuda
+	$(BIN)/python -m tests.benchmarks.scaling --only batch
 
 # Takes long, and wants a machine that does nothing else.
 bench: .venv/bench-installed

@@ -232,9 +232,10 @@ def test_exponent_is_the_power_with_which_time_grows(power: float) -> None:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_one_thing_at_a_time_is_made_larger(quick: bool) -> None:
-    names = ("texts", "tokens", "vocabulary", "size")
-    for axis, name in zip(scaling.axes(quick), names, strict=True):
+@pytest.mark.parametrize("gpu", [True, False])
+def test_one_thing_at_a_time_is_made_larger(quick: bool, gpu: bool) -> None:
+    names = ["texts", "tokens", "vocabulary", "size", "batch", *(["batch"] if gpu else [])]
+    for axis, name in zip(scaling.axes(quick, gpu), names, strict=True):
         first = next(iter(axis.points.values()))
         assert list(axis.points) == sorted(axis.points)
         assert len(axis.points) == (3 if quick else 5)
@@ -254,6 +255,7 @@ def test_a_point_has_its_time_and_memory() -> None:
     found = scaling.measured(scaling.Point(texts=64, tokens=5, spread=1, vocabulary=50, size="XS"))
     assert found.seconds > 0
     assert found.memory_mb >= 0
+    assert 0 < found.busy < 1.5
 
 
 def test_the_process_that_starts_others_is_small() -> None:

@@ -22,7 +22,8 @@ from distill_core.data.batches import Batch
 from distill_core.device import Compute
 from distill_core.errors import Interrupted
 from distill_core.events import Event, Pace, StageFinished
-from distill_core.training.loop import Context, Score, Terms, fit
+from distill_core.training.loop import Context, Score, fit
+from distill_core.training.terms import Terms
 
 EPOCHS, STEPS = 3, 4
 

@@ -21,7 +21,6 @@ from distill_core.training import loop
 from distill_core.training.loop import (
     Context,
     Score,
-    Terms,
     fit,
     logits_of,
     outputs_of,
@@ -29,6 +28,7 @@ from distill_core.training.loop import (
     score_of,
     validation_score,
 )
+from distill_core.training.terms import Terms
 
 
 @dataclass

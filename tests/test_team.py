@@ -27,7 +27,7 @@ from distill_core.models import directions
 from distill_core.models.classifier import build
 from distill_core.models.dropout import Dropout
 from distill_core.training import loop, student
-from distill_core.training.loop import Context, Score, Terms, fit, logits_of, outputs_of, reading_rows
+from distill_core.training.loop import Context, Score, fit, logits_of, outputs_of, reading_rows
 from distill_core.training.student import distil, distil_jointly, train_baseline
 from distill_core.training.teacher import finetune, parameter_groups
 from distill_core.training.team import (
@@ -40,6 +40,7 @@ from distill_core.training.team import (
     gains_by_threads,
     team_of,
 )
+from distill_core.training.terms import Terms
 
 CPU = torch.device("cpu")
 WORDS, CLASSES = 40, 3

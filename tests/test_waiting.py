@@ -34,6 +34,7 @@ from distill_core.training.loop import Context, Score
 from distill_core.training.student import distil, distil_jointly, train_baseline
 from distill_core.training.teacher import finetune, parameter_groups, pretrain
 from distill_core.training.team import Team
+from distill_core.training.terms import Terms
 from tests.encoders import WORDS, Family, save_tiny
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -124,7 +125,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, reported: list[Event]) -> Iterato
     for module in (student, teacher):
         monkeypatch.setattr(module, "validation_score", lambda model, texts, context: Score(0.5, 0.5, 0.5))
     monkeypatch.setattr(
-        loop._Meter, "read", lambda meter, stage, step, lr: Step(stage, step, meter.examples, None, None, None, lr)
+        loop.Meter, "read", lambda meter, stage, step, lr: Step(stage, step, meter.examples, None, None, None, lr)
     )
     monkeypatch.setattr(Team, "each_part", lambda *given: pytest.fail("threads of the CPU shared a batch"))
     before = torch.get_num_threads()
@@ -270,10 +271,10 @@ def test_an_encoders_steps_read_no_value(
 
 
 def test_an_event_is_where_values_are_read() -> None:
-    meter = loop._Meter()
+    meter = loop.Meter()
     for _ in range(3):
         value = torch.ones((), device=META, requires_grad=True) * 2
-        meter.add(loop.Terms(value, value, value, labelled=torch.ones((), device=META)), 8)
+        meter.add(Terms(value, value, value, labelled=torch.ones((), device=META)), 8)
     assert meter.examples == 24
     with pytest.raises(RuntimeError, match="meta"):
         meter.read("distil", 3, 0.1)

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from distill_core.config import DataConfig
@@ -53,6 +54,12 @@ class Batch:
             lengths_B=self.lengths_B.to(device),
             labels_B=self.labels_B.to(device),
         )
+
+
+def widened(batch: Batch, multiple: int) -> Batch:
+    """The batch padded until its width is a multiple of a number of tokens."""
+    missing = -batch.tokens_BT.shape[1] % multiple
+    return replace(batch, tokens_BT=F.pad(batch.tokens_BT, (0, missing), value=PAD_ID))
 
 
 @dataclass(frozen=True)

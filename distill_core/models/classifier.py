@@ -106,8 +106,7 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states_BTH: Tensor, lengths_B: Tensor) -> Tensor:
-        # How many are real in every text; on a GPU it would have to be waited for.
-        ctx.full = int(lengths_B.min()) if states_BTH.device.type == "cpu" else 0
+        ctx.full = _shortest(states_BTH, lengths_B)
         parts = [states_BTH[:, : ctx.full]] if ctx.full else []
         if ctx.full < states_BTH.shape[1]:
             parts.append(_filled(states_BTH, lengths_B, ctx.full, -torch.inf))
@@ -121,6 +120,11 @@ class _Largest(torch.autograd.Function):
         hits_BTH = (states_BTH == largest_BH[:, None]).to(gradient_BH.dtype)
         hits_BTH[:, ctx.full :] = _filled(hits_BTH, lengths_B, ctx.full, 0.0)
         return hits_BTH.mul_((gradient_BH / hits_BTH.sum(dim=1))[:, None]), None
+
+
+def _shortest(states_BTH: Tensor, lengths_B: Tensor) -> int:
+    """How many positions are real in every text; 0 on a GPU, where it would have to be waited for."""
+    return int(lengths_B.min()) if states_BTH.device.type == "cpu" else 0
 
 
 def _filled(states_BTH: Tensor, lengths_B: Tensor, first: int, value: float) -> Tensor:

@@ -151,6 +151,18 @@ class Training:
         self.optimizer.load_state_dict(state)
 
 
+def randomness() -> list[Tensor]:
+    """The random states that dropout draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+
+def set_randomness(states: list[Tensor]) -> None:
+    """Goes back to random states."""
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state)
+
+
 def _part(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from distill_core.control import Control, Stopped
-from distill_core.data.batches import READING_TOKENS, Batch, EncodedTexts, sorted_rows
+from distill_core.data.batches import READING_TOKENS, Batch, EncodedTexts, sorted_rows, widened
 from distill_core.device import Compute
 from distill_core.errors import Interrupted
-from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted, Step
-from distill_core.training.checkpoint import Checkpoints, NoCheckpoints, Training
+from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted
+from distill_core.training.checkpoint import Checkpoints, NoCheckpoints, Training, randomness, set_randomness
+from distill_core.training.graphs import WIDTHS, Gradients, Graphs, gains_by_graphs
 from distill_core.training.team import Team, added, gains_by_threads, team_of
+from distill_core.training.terms import Meter, Terms
 
 GRADIENT_NORM = 5.0
 """Gradients longer than this are shortened to it: recurrent networks now and then produce huge ones."""
@@ -65,45 +67,6 @@ class StageOutcome:
     accuracy: float | None = None
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Losses of one batch as scalars: what is minimised, and the parts worth watching.
-
-    `labelled` counts the texts whose mean `ce` is, where a batch may hold others that have no label. The logits,
-    `[B, C]`, are there for those who look at a single batch.
-    """
-
-    loss: Tensor
-    ce: Tensor
-    kl: Tensor | None = None
-    teacher_ce: Tensor | None = None
-    labelled: Tensor | None = None
-    student_BC: Tensor | None = None
-    teacher_BC: Tensor | None = None
-
-    @classmethod
-    def of_parts(cls, parts: Sequence[Terms]) -> Terms:
-        """The losses of a batch from those of its parts, each weighted by its share already."""
-        return cls(
-            _sum([part.loss for part in parts]),
-            _sum([part.ce for part in parts]),
-            _over(parts, "kl", _sum),
-            _over(parts, "teacher_ce", _sum),
-            _over(parts, "labelled", _sum),
-            _over(parts, "student_BC", torch.cat),
-            _over(parts, "teacher_BC", torch.cat),
-        )
-
-
-def _over(parts: Sequence[Terms], name: str, join: Callable[[list[Tensor]], Tensor]) -> Tensor | None:
-    found = [getattr(part, name) for part in parts]
-    return None if found[0] is None else join(found)
-
-
-def _sum(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).sum()
-
-
 Explain = Callable[[Batch, Terms, Terms, float], Mapping[str, Any]]
 """Says what a batch did, from its losses before and after the update and the part of training that was over, 0 to 1."""
 
@@ -135,6 +98,7 @@ def fit(
     first_step: int = 0,
     explain: Explain | None = None,
     divisible: bool = False,
+    steady: bool = False,
 ) -> Score:
     """Trains `model` in place and leaves it, in evaluation mode, with the weights of its best epoch.
 
@@ -150,6 +114,7 @@ def fit(
         first_step: steps of the stage that were done before.
         explain: says what a batch did, for people who take the training batch by batch.
         divisible: `loss` weighs its parts by the shares of a batch, so that threads may take a part of it each.
+        steady: `loss` depends on the batch's tensors alone, so that a GPU may repeat a step from a recording.
 
     Returns:
         The best epoch's score.
@@ -171,7 +136,7 @@ def fit(
         training.restore(*saved)
     at = training.at
     with team_of(context.compute.device) if divisible and gains_by_threads(model) else nullcontext() as team:
-        lesson = _Lesson(stage, training, loss, explain, total, first_step, context, team)
+        lesson = _Lesson(stage, training, loss, explain, total, first_step, context, team, steady)
         try:
             while not at.done:
                 lesson.teach_epoch(batches)
@@ -209,11 +174,15 @@ class _Lesson:
     total: int
     first_step: int
     context: Context
-    team: Team | None = None
+    team: Team | None
+    steady: bool
     spoke: bool = False
 
     def __post_init__(self) -> None:
-        self.meter = _Meter(self.training.at.examples)
+        self.meter = Meter(self.training.at.examples)
+        self._weights = [weight for weight in self.training.model.parameters() if weight.requires_grad]
+        graphed = self.steady and gains_by_graphs(self.training.model, self.context.compute.device)
+        self.graphs = Graphs(lambda batch: self._gradients(batch, 0.0)) if graphed else None
 
     def teach_epoch(self, batches: Callable[[torch.Generator], Iterator[Batch]]) -> None:
         """Takes the batches that are left of the epoch, or those until somebody stops the training."""
@@ -224,9 +193,13 @@ class _Lesson:
             control.begin_batch(before_pause=self._before_pause)
             if control.stopping:
                 return
-            self._take(batch.to(self.context.compute.device))
+            self._take(self._placed(batch))
             if self.context.checkpoints.due():
                 self.save()
+
+    def _placed(self, batch: Batch) -> Batch:
+        placed = batch.to(self.context.compute.device)
+        return placed if self.graphs is None else widened(placed, WIDTHS)
 
     def end_epoch(self, epochs: int) -> None:
         """Goes on to the next epoch of so many, unless the training is over or somebody wants it to be."""
@@ -253,9 +226,9 @@ class _Lesson:
 
     def _take(self, batch: Batch) -> None:
         training, at = self.training, self.training.at
-        randomness = _randomness() if self.explain is not None and self.context.control.shows else None
+        before = randomness() if self.explain is not None and self.context.control.shows else None
         done = at.step / self.total
-        terms = self._walk(batch, done)
+        terms = self._walk(batch, done, whole=before is not None)
         nn.utils.clip_grad_norm_(training.model.parameters(), GRADIENT_NORM)
         training.optimizer.step()
         if training.averaged is not None:
@@ -265,10 +238,10 @@ class _Lesson:
         self.meter.add(terms, len(batch))
         rate = float(training.schedule.get_last_lr()[0])
         # A training shorter than the pace still says something at its end.
-        if self.context.pace.due() or randomness is not None or (at.step == self.total and not self.spoke):
+        if self.context.pace.due() or before is not None or (at.step == self.total and not self.spoke):
             self._tell(rate)
-        if randomness is not None and self.explain is not None:
-            with torch.no_grad(), _with(randomness):
+        if before is not None and self.explain is not None:
+            with torch.no_grad(), _with(before):
                 after = self._losses(batch, done)
             said = self.explain(batch, terms, after, done)
             control = self.context.control
@@ -282,45 +255,34 @@ class _Lesson:
             return self.loss(batch, done)
         return Terms.of_parts(self.team.each_part(lambda part: self.loss(part, done), batch))
 
-    def _walk(self, batch: Batch, done: float) -> Terms:
-        """The same, and leaves their gradients at the weights."""
+    def _walk(self, batch: Batch, done: float, *, whole: bool) -> Terms:
+        """The same, and leaves their gradients at the weights; with the logits if they are wanted `whole`."""
         self.training.optimizer.zero_grad()
-        if self.team is None:
-            terms = self.loss(batch, done)
-            terms.loss.backward()  # type: ignore[no-untyped-call]
-            return terms
-        weights = [weight for weight in self.training.model.parameters() if weight.requires_grad]
-
-        def walk(part: Batch) -> tuple[Terms, tuple[Tensor | None, ...]]:
-            terms = self.loss(part, done)
-            return terms, torch.autograd.grad(terms.loss, weights, allow_unused=True)
-
-        parts = self.team.each_part(walk, batch)
-        for weight, gradient in zip(weights, added([gradients for _, gradients in parts]), strict=True):
+        if self.graphs is not None and not whole:
+            terms, gradients = self.graphs.walk(batch)
+        elif self.team is not None:
+            parts = self.team.each_part(lambda part: self._gradients(part, done), batch)
+            terms, gradients = Terms.of_parts([terms for terms, _ in parts]), added([found for _, found in parts])
+        else:
+            terms, gradients = self._gradients(batch, done)
+        for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
-        return Terms.of_parts([terms for terms, _ in parts])
+        return terms
 
-
-def _randomness() -> list[Tensor]:
-    """The random states that dropout draws from."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+    def _gradients(self, batch: Batch, done: float) -> tuple[Terms, Gradients]:
+        terms = self.loss(batch, done)
+        return terms, torch.autograd.grad(terms.loss, self._weights, allow_unused=True)
 
 
 @contextmanager
-def _with(randomness: list[Tensor]) -> Iterator[None]:
+def _with(states: list[Tensor]) -> Iterator[None]:
     """Draws the same numbers again, then goes on as if nothing had been drawn."""
-    own = _randomness()
-    _set_randomness(randomness)
+    own = randomness()
+    set_randomness(states)
     try:
         yield
     finally:
-        _set_randomness(own)
-
-
-def _set_randomness(states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.cuda.set_rng_state(state)
+        set_randomness(own)
 
 
 @torch.no_grad()
@@ -349,51 +311,6 @@ def _weights_of(averaged: AveragedModel | None, model: nn.Module) -> Iterator[No
         yield
     finally:
         model.load_state_dict(own)
-
-
-class _Meter:
-    """Adds up losses on the device and reads them only when an event goes out; each text counts the same."""
-
-    def __init__(self, examples: int = 0) -> None:
-        self._terms: list[Terms] = []
-        self._sizes: list[int] = []
-        self.examples = examples
-
-    def add(self, terms: Terms, examples: int) -> None:
-        kl, teacher_ce = (None if part is None else part.detach() for part in (terms.kl, terms.teacher_ce))
-        self._terms.append(Terms(terms.loss.detach(), terms.ce.detach(), kl, teacher_ce, terms.labelled))
-        self._sizes.append(examples)
-        self.examples += examples
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all that was added has been read."""
-        return not self._terms
-
-    def read(self, stage: str, step: int, lr: float) -> Step:
-        terms, self._terms = self._terms, []
-        sizes, self._sizes = torch.tensor(self._sizes, device=terms[0].loss.device), []
-        labelled = (
-            sizes
-            if terms[0].labelled is None
-            else torch.stack([term.labelled for term in terms if term.labelled is not None])
-        )
-        return Step(
-            stage,
-            step,
-            self.examples,
-            ce=_mean([term.ce for term in terms], labelled),
-            kl=_mean([term.kl for term in terms], sizes),
-            loss=_mean([term.loss for term in terms], sizes),
-            lr=lr,
-            teacher_ce=_mean([term.teacher_ce for term in terms], labelled),
-        )
-
-
-def _mean(values: Sequence[Tensor | None], texts: Tensor) -> float | None:
-    """The mean over texts of means over batches; None where no batch has the value, or no text counts."""
-    present, total = [value for value in values if value is not None], float(texts.sum())
-    return float((torch.stack(present) * texts).sum()) / total if present and total else None
 
 
 def logits_of(

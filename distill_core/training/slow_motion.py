@@ -10,8 +10,9 @@ from torch import Tensor
 
 from distill_core.config import ObjectiveConfig
 from distill_core.data.batches import NO_LABEL, Batch
-from distill_core.training.loop import Explain, Terms
+from distill_core.training.loop import Explain
 from distill_core.training.losses import divergence, ramped
+from distill_core.training.terms import Terms
 
 
 def explained(objective: ObjectiveConfig | None) -> Explain:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from distill_core.config import ObjectiveConfig, TrainingConfig
 from distill_core.data.batches import NO_LABEL, Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
-from distill_core.training.loop import Context, Score, Terms, fit, is_encoder, validation_score
+from distill_core.training.loop import Context, Score, fit, is_encoder, validation_score
 from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
 from distill_core.training.slow_motion import explained
+from distill_core.training.terms import Terms
 
 
 def step_count(texts: EncodedTexts, training: TrainingConfig) -> int:
@@ -29,7 +30,7 @@ def train_baseline(
         ce = batch.labelled_share * cross_entropy(student_BC, batch.labels_B)
         return Terms(ce, ce, student_BC=student_BC)
 
-    return _train("baseline", model, train, val, training, loss=loss, seed=seed, context=context)
+    return _train("baseline", model, train, val, training, loss=loss, seed=seed, context=context, steady=True)
 
 
 def distil(
@@ -55,7 +56,18 @@ def distil(
     def loss(batch: Batch, done: float) -> Terms:
         return _terms(_answer(model, batch, context), answers.of_known(batch.ids_B), batch, objective, done)
 
-    return _train(stage, model, texts, val, training, loss=loss, seed=seed, context=context, objective=objective)
+    return _train(
+        stage,
+        model,
+        texts,
+        val,
+        training,
+        loss=loss,
+        seed=seed,
+        context=context,
+        objective=objective,
+        steady=objective.beta_ramp == 0,
+    )
 
 
 def distil_jointly(
@@ -107,6 +119,7 @@ def distil_jointly(
         score=score,
         optimizer=torch.optim.Adam(groups, fused=True),
         objective=objective,
+        steady=False,
     )
 
 
@@ -154,6 +167,7 @@ def _train(
     score: Callable[[], Score] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     objective: ObjectiveConfig | None = None,
+    steady: bool,
 ) -> Score:
     texts = texts.to(context.compute.device)
     return fit(
@@ -170,4 +184,5 @@ def _train(
         average=training.average_weights,
         explain=explained(objective),
         divisible=True,
+        steady=steady,
     )

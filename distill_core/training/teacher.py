@@ -32,7 +32,6 @@ from distill_core.training.language_model import LanguageModel
 from distill_core.training.loop import (
     Context,
     Score,
-    Terms,
     fit,
     is_encoder,
     logits_of,
@@ -41,6 +40,7 @@ from distill_core.training.loop import (
     score_of,
     validation_score,
 )
+from distill_core.training.terms import Terms
 
 if TYPE_CHECKING:
     from distill_core.models.pretrained import TransformerClassifier
@@ -172,6 +172,7 @@ def finetune(
             context=context,
             warmup=WARMUP if config.kind == "pretrained" else 0.0,
             divisible=True,
+            steady=not is_encoder(model),
         )
         outcome.accuracy = best.accuracy
     return outcome.seconds

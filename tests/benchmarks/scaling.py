@@ -1,9 +1,10 @@
 """How time and memory grow with the work: `python -m tests.benchmarks.scaling --help`.
 
-One thing at a time is made larger: the training texts, their length, the vocabulary, the student. Each point has a
-fresh process, whose peak of memory can then be read, and takes one epoch of `student.distil` over made-up texts. JSON
-on standard output, progress and a Markdown table on standard error. The exponent is the slope of a straight line
-through the logarithms: 1 says that twice the size takes twice the time, 0 that it takes no more.
+One thing at a time is made larger: the training texts, their length, the vocabulary, the student, the batch. Each point
+has a fresh process, whose peak of memory can then be read, and takes one epoch of `student.distil` over made-up texts.
+JSON on standard output, progress and a Markdown table on standard error. The exponent is the slope of a straight line
+through the logarithms: 1 says that twice the size takes twice the time, 0 that it takes no more. On a GPU, steps are
+taken from CUDA graphs and without them, and memory is the GPU's.
 
 Made-up texts, a student's epoch and a fresh process are what the other measurements need as well.
 """
@@ -15,17 +16,22 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from distill_core import openmp
 from distill_core.config import SIZES, ModelConfig, ObjectiveConfig, Size, StudentConfig, TrainingConfig
+from distill_core.estimate import may_have_gpu
 from distill_core.models.sizes import reading_parameters
 
 if TYPE_CHECKING:
+    import torch
+
     from distill_core.data.batches import EncodedTexts
     from distill_core.device import Compute
 
@@ -88,7 +94,9 @@ def varied_lengths(texts: int, mean: float, spread: float, seed: int = 0) -> lis
     return lengths
 
 
-def epoch_of(settings: ModelConfig, texts: EncodedTexts, vocabulary: int, compute: Compute) -> Callable[[], object]:
+def epoch_of(
+    settings: ModelConfig, texts: EncodedTexts, vocabulary: int, compute: Compute, batch: int = 64
+) -> Callable[[], object]:
     """One epoch of `student.distil`, the same student going on each time, as often as it is called."""
     import torch
 
@@ -101,7 +109,7 @@ def epoch_of(settings: ModelConfig, texts: EncodedTexts, vocabulary: int, comput
     model = classifier.build(settings, vocabulary, CLASSES).to(compute.device)
     answers = SampleLogits(texts.ids_N, torch.randn(len(texts), CLASSES))
     held_out = made_texts(varied_lengths(VALIDATION_TEXTS, SHORT, SPREAD, seed=1), vocabulary, seed=1)
-    training, context = TrainingConfig(epochs=1), Context(compute, emit=lambda event: None)
+    training, context = TrainingConfig(epochs=1, batch_size=batch), Context(compute, emit=lambda event: None)
     return lambda: distil(
         model, texts, held_out, answers, objective=ObjectiveConfig(), training=training, seed=0, context=context
     )
@@ -119,14 +127,20 @@ class Point:
     spread: int = SPREAD
     vocabulary: int = 10_000
     size: Size = "M"
+    batch: int = 64
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of the quickest of some epochs, and megabytes that the process needed beyond those of its start."""
+    """What the quickest of some epochs took in seconds, the process in megabytes beyond those of its start.
+
+    `busy` is the part of the time in which the GPU computes, or each of the cores.
+    """
 
     seconds: float
     memory_mb: float
+    busy: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ class Axis:
     points: Mapping[int, Point]
 
 
-def axes(quick: bool) -> list[Axis]:
+def axes(quick: bool, gpu: bool) -> list[Axis]:
     """What is measured; `quick` has three small points an axis."""
 
     def some(*sizes: int) -> Sequence[int]:
@@ -145,7 +159,8 @@ def axes(quick: bool) -> list[Axis]:
 
     base = Point(texts=1280) if quick else Point()
     students: list[Size] = ["XS", "M", "XL"] if quick else list(SIZES)
-    even = replace(base, spread=0)
+    even, many = replace(base, spread=0), replace(base, texts=8 * base.texts)
+    batch = {"texts of a batch": many, **({"texts of a batch, no graphs": replace(many, graphs=False)} if gpu else {})}
     return [
         Axis("training texts", {n: replace(base, texts=n) for n in some(1000, 3000, 10_000, 30_000, 100_000)}),
         Axis("tokens of a text", {n: replace(even, tokens=n) for n in some(16, 32, 64, 128, 256)}),
@@ -157,27 +172,60 @@ def axes(quick: bool) -> list[Axis]:
             "weights that read",
             {reading_parameters(StudentConfig(size=size)): replace(base, size=size) for size in students},
         ),
+        *(
+            Axis(name, {n: replace(point, batch=n) for n in some(16, 64, 256, 1024, 4096)})
+            for name, point in batch.items()
+        ),
     ]
 
 
 def measured(point: Point) -> Measured:
     """One training, in this process."""
-    from distill_core import device
-    from tests.benchmarks.protocol import now
+    import torch
 
+    from distill_core import device
+    from distill_core.training import loop
+
+    if not point.graphs:
+        loop.gains_by_graphs = lambda model, place: False
     lengths = varied_lengths(point.texts, point.tokens, point.spread)
     texts, compute = made_texts(lengths, point.vocabulary), device.choose(encoder=False)
-    before, seconds = peak_mb(), []
-    epoch = epoch_of(StudentConfig(size=point.size), texts, point.vocabulary, compute)
-    for _ in range(REPEATS):
-        start = now()
-        epoch()
-        seconds.append(now() - start)
-    return Measured(min(seconds), peak_mb() - before)
+    before = peak_mb(compute.device)
+    epoch = epoch_of(StudentConfig(size=point.size), texts, point.vocabulary, compute, point.batch)
+    busy = _busy_on_gpu if compute.device.type == "cuda" else partial(_busy_on_cpu, torch.get_num_threads())
+    seconds, part = min(busy(epoch) for _ in range(REPEATS))
+    return Measured(seconds, peak_mb(compute.device) - before, part)
 
 
-def peak_mb() -> float:
-    """The most memory that this process has had."""
+def _busy_on_cpu(cores: int, action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and the part of them in which each of so many cores computed."""
+    computing, start = time.process_time(), time.perf_counter()
+    action()
+    seconds = time.perf_counter() - start
+    return seconds, (time.process_time() - computing) / seconds / cores
+
+
+def _busy_on_gpu(action: Callable[[], object]) -> tuple[float, float]:
+    """The same of a GPU: the sum of its kernels' times in a second run, which is watched, over the first one's time."""
+    import torch
+
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    action()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
+        action()
+        torch.cuda.synchronize()
+    return seconds, sum(event.self_device_time_total for event in watched.key_averages()) / 1e6 / seconds
+
+
+def peak_mb(place: torch.device | None = None) -> float:
+    """The most memory that this process has had, on a GPU if that is the place."""
+    if place is not None and place.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(place) / 2**20
     import resource
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -191,7 +239,7 @@ def exponent(sizes: Iterable[float], values: Iterable[float]) -> float:
 
 # Report
 
-COLUMNS = ("", "size", "epoch, s", "µs a text", "memory, MB")
+COLUMNS = ("", "size", "epoch, s", "texts/s", "memory, MB", "busy")
 
 
 def table(report: Mapping[str, Mapping[str, Any]]) -> str:
@@ -199,21 +247,23 @@ def table(report: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
     for name, axis in report.items():
         rows.extend(_cells(name, point) for point in axis["points"])
-        rows.append((f"time grows as size^{axis['exponent']:.2f}", "", "", "", ""))
+        rows.append((f"time grows as size^{axis['exponent']:.2f}", *[""] * (len(COLUMNS) - 1)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def _cells(name: str, point: Mapping[str, Any]) -> Sequence[str]:
-    per_text = 1e6 * point["seconds"] / point["texts"]
-    return name, f"{point['at']:,}", f"{point['seconds']:.3f}", f"{per_text:.1f}", f"{point['memory_mb']:.0f}"
+    rate = point["texts"] / point["seconds"]
+    figures = f"{point['seconds']:.3f}", f"{rate:,.0f}", f"{point['memory_mb']:.0f}", f"{point['busy']:.0%}"
+    return name, f"{point['at']:,}", *figures
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures all axes."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three small points an axis, within a minute")
+    parser.add_argument("--only", default="", metavar="NAME", help="axes whose name contains this")
     options = parser.parse_args(arguments)
-    report = {axis.name: _grown(axis) for axis in axes(options.quick)}
+    report = {axis.name: _grown(axis) for axis in axes(options.quick, may_have_gpu()) if options.only in axis.name}
     print(json.dumps(report, indent=2))
     tell(f"\n{table(report)}\n")
 
