@@ -135,4 +135,4 @@ def _agree(step: tuple[Terms, Gradients], graph: tuple[Terms, Gradients]) -> boo
 
 
 def _length(values: Sequence[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value.float()) for value in values]))
+    return torch.cat([value.float().flatten() for value in values]).pow(2).sum().sqrt()
