@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torchtext.data.utils import get_tokenizer
 
-from distill_core.data.torchtext_parts import glove, imdb_address
+from distill_core.data.torchtext_parts import basic_english, glove, imdb_address
 from distill_core.errors import DataError
 
 VECTORS = {"film": [0.5, -1.0, 2.0], "plot": [1.0, 1.5, -2.0], "the": [0.0, 0.25, 1.0]}
@@ -22,6 +25,15 @@ def put(file: Path, vectors: dict[str, list[float]] | None = None, more: Sequenc
 
 def plain(found: dict[str, object]) -> dict[str, list[float]]:
     return {word: row.tolist() for word, row in found.items()}
+
+
+MARKED = st.lists(st.sampled_from([*"'\".,()!?;:\\/<> \n\u00a0\u2028İß", "<br />", "<BR />", "word", "A"])).map("".join)
+
+
+@given(st.text() | MARKED)
+@example('It\'s <br />"fine"... (really)!')
+def test_words_are_those_of_torchtext(text: str) -> None:
+    assert basic_english(text) == get_tokenizer("basic_english")(text)
 
 
 def test_imdb_comes_from_where_it_is_published() -> None:

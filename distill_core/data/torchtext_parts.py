@@ -12,18 +12,28 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from torch import Tensor
-from torchtext.data.utils import get_tokenizer
+from torchtext.data.utils import _patterns, _replacements
 from torchtext.vocab import Vectors, Vocab
 
 from distill_core.errors import DataError
 
-_basic_english = get_tokenizer("basic_english")
+_REPLACED = [
+    (pattern.replace("\\", ""), replacement)
+    for pattern, replacement in zip(_patterns, _replacements, strict=True)
+    if pattern != r"\s+"  # spaces, at which the text is split
+]
 
 
 def basic_english(text: str) -> list[str]:
-    """Lower-case words and punctuation marks of a text; `<br />` is a space."""
-    tokens: list[str] = _basic_english(text)
-    return tokens
+    """Lower-case words and punctuation marks of a text; `<br />` is a space.
+
+    By torchtext's own rules. It takes them for regular expressions, of which they make no use; this is three times as
+    fast.
+    """
+    text = text.lower()
+    for written, read in _REPLACED:
+        text = text.replace(written, read)
+    return text.split()
 
 
 def frequent_words(counts: Counter[str], *, min_frequency: int, max_size: int, specials: Sequence[str]) -> list[str]:
