@@ -16,7 +16,7 @@ run: .venv/run-installed
 ALONE := $(addprefix tests/browser/test_,compare.py lab.py steering.py sweep.py typing.py) tests/load
 
 test: .venv/dev-installed chromium check
-	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE) tests/cuda,--ignore=$(folder))
+	$(BIN)/pytest -n 2 --dist loadfile $(foreach folder,$(ALONE),--ignore=$(folder))
 	$(BIN)/pytest $(ALONE)
 	$(BIN)/python -m tests.benchmarks.check --short
 

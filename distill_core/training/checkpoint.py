@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 Tensors = dict[str, Tensor]
 
@@ -98,7 +97,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     order: torch.Generator
-    averaged: AveragedModel | None = None
+    averaged: nn.Module | None = None
     at: Position = field(default_factory=Position)
     best: dict[str, Any] | None = None
     best_weights: Tensors = field(default_factory=dict)

@@ -9,21 +9,21 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from distill_core.control import Control, Stopped
 from distill_core.data.batches import READING_TOKENS, Batch, EncodedTexts, sorted_rows, widened
 from distill_core.device import Compute
 from distill_core.errors import Interrupted
-from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted
+from distill_core.events import Emit, Epoch, Pace, StageFinished, StageStarted, Warned
 from distill_core.training.checkpoint import Checkpoints, NoCheckpoints, Training, randomness, set_randomness
-from distill_core.training.graphs import WIDTHS, Gradients, Graphs, gains_by_graphs
+from distill_core.training.graphs import Gradients, Graphs, common_width, gains_by_graphs
 from distill_core.training.team import Team, added, gains_by_threads, team_of
 from distill_core.training.terms import Meter, Terms
 
@@ -129,7 +129,7 @@ def fit(
         optimizer,
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total, warmup)),
         torch.Generator().manual_seed(seed),
-        AveragedModel(model, multi_avg_fn=_average) if average else None,
+        copy.deepcopy(model) if average else None,
     )
     saved = context.checkpoints.load(stage)
     if saved is not None:
@@ -182,7 +182,9 @@ class _Lesson:
         self.meter = Meter(self.training.at.examples)
         self._weights = [weight for weight in self.training.model.parameters() if weight.requires_grad]
         graphed = self.steady and gains_by_graphs(self.training.model, self.context.compute.device)
-        self.graphs = Graphs(lambda batch: self._gradients(batch, 0.0)) if graphed else None
+        step = partial(_gradients, self.loss, self._weights, done=0.0)
+        left = self.total - self.training.at.step
+        self.graphs = Graphs(step, left, partial(_tell_of_no_graphs, self.context.emit)) if graphed else None
 
     def teach_epoch(self, batches: Callable[[torch.Generator], Iterator[Batch]]) -> None:
         """Takes the batches that are left of the epoch, or those until somebody stops the training."""
@@ -199,7 +201,7 @@ class _Lesson:
 
     def _placed(self, batch: Batch) -> Batch:
         placed = batch.to(self.context.compute.device)
-        return placed if self.graphs is None else widened(placed, WIDTHS)
+        return placed if self.graphs is None else widened(placed, common_width(placed.tokens_BT.shape[1]))
 
     def end_epoch(self, epochs: int) -> None:
         """Goes on to the next epoch of so many, unless the training is over or somebody wants it to be."""
@@ -232,7 +234,7 @@ class _Lesson:
         nn.utils.clip_grad_norm_(training.model.parameters(), GRADIENT_NORM)
         training.optimizer.step()
         if training.averaged is not None:
-            training.averaged.update_parameters(training.model)
+            _average(training.averaged, training.model, at.step)
         at.step += 1
         at.batch += 1
         self.meter.add(terms, len(batch))
@@ -259,19 +261,27 @@ class _Lesson:
         """The same, and leaves their gradients at the weights; with the logits if they are wanted `whole`."""
         self.training.optimizer.zero_grad()
         if self.graphs is not None and not whole:
-            terms, gradients = self.graphs.walk(batch)
+            terms, gradients = self.graphs.step(batch)
         elif self.team is not None:
-            parts = self.team.each_part(lambda part: self._gradients(part, done), batch)
+            parts = self.team.each_part(partial(_gradients, self.loss, self._weights, done=done), batch)
             terms, gradients = Terms.of_parts([terms for terms, _ in parts]), added([found for _, found in parts])
         else:
-            terms, gradients = self._gradients(batch, done)
+            terms, gradients = _gradients(self.loss, self._weights, batch, done)
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         return terms
 
-    def _gradients(self, batch: Batch, done: float) -> tuple[Terms, Gradients]:
-        terms = self.loss(batch, done)
-        return terms, torch.autograd.grad(terms.loss, self._weights, allow_unused=True)
+
+def _gradients(
+    loss: Callable[[Batch, float], Terms], weights: Sequence[Tensor], batch: Batch, done: float
+) -> tuple[Terms, Gradients]:
+    """The losses of a batch and their gradients for the weights."""
+    terms = loss(batch, done)
+    return terms, torch.autograd.grad(terms.loss, weights, allow_unused=True)
+
+
+def _tell_of_no_graphs(emit: Emit, reason: str) -> None:
+    emit(Warned(f"Steps are not taken from CUDA graphs ({reason}); the outcome is the same, but takes longer."))
 
 
 @contextmanager
@@ -286,12 +296,12 @@ def _with(states: list[Tensor]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _average(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-    """Moves the average towards the current weights; quickly at first, so that the start is soon forgotten."""
-    # Counted on the device, where nobody waits for it.
-    moved = (9 / (10 + torch.as_tensor(steps, dtype=torch.float32))).clamp(min=1 - AVERAGE_DECAY)
-    for average, weights in zip(averaged, current, strict=True):
-        average.lerp_(weights, moved.to(average.dtype))
+def _average(averaged: nn.Module, model: nn.Module, steps: int) -> None:
+    """Moves the average towards the weights after so many steps before; quickly at first, so that the start is soon
+    forgotten (as PyTorch's `AveragedModel`, which would have a GPU waited for).
+    """
+    moved = max(9 / (10 + steps), 1 - AVERAGE_DECAY) if steps else 1.0
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), moved)
 
 
 def _rate(done: float, warmup: float) -> float:
@@ -300,13 +310,13 @@ def _rate(done: float, warmup: float) -> float:
 
 
 @contextmanager
-def _weights_of(averaged: AveragedModel | None, model: nn.Module) -> Iterator[None]:
+def _weights_of(averaged: nn.Module | None, model: nn.Module) -> Iterator[None]:
     """Lends the averaged weights to the model."""
     if averaged is None:
         yield
         return
     own = copy.deepcopy(model.state_dict())
-    model.load_state_dict(averaged.module.state_dict())
+    model.load_state_dict(averaged.state_dict())
     try:
         yield
     finally:

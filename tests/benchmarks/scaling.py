@@ -20,13 +20,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from distill_core import openmp
 from distill_core.config import SIZES, ModelConfig, ObjectiveConfig, Size, StudentConfig, TrainingConfig
-from distill_core.estimate import may_have_gpu
 from distill_core.models.sizes import reading_parameters
 
 if TYPE_CHECKING:
@@ -192,32 +190,37 @@ def measured(point: Point) -> Measured:
     texts, compute = made_texts(lengths, point.vocabulary), device.choose(encoder=False)
     before = peak_mb(compute.device)
     epoch = epoch_of(StudentConfig(size=point.size), texts, point.vocabulary, compute, point.batch)
-    busy = _busy_on_gpu if compute.device.type == "cuda" else partial(_busy_on_cpu, torch.get_num_threads())
-    seconds, part = min(busy(epoch) for _ in range(REPEATS))
+    seconds, computing = min(_timed(epoch) for _ in range(REPEATS))
+    part = computing / torch.get_num_threads()
+    if compute.device.type == "cuda":
+        part = _seconds_of_kernels(epoch) / seconds
     return Measured(seconds, peak_mb(compute.device) - before, part)
 
 
-def _busy_on_cpu(cores: int, action: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the part of them in which each of so many cores computed."""
-    computing, start = time.process_time(), time.perf_counter()
+def _timed(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and how many cores computed in them on average."""
+    from tests.benchmarks.protocol import now
+
+    computing, start = time.process_time(), now()
     action()
-    seconds = time.perf_counter() - start
-    return seconds, (time.process_time() - computing) / seconds / cores
+    seconds = now() - start
+    return seconds, (time.process_time() - computing) / seconds
 
 
-def _busy_on_gpu(action: Callable[[], object]) -> tuple[float, float]:
-    """The same of a GPU: the sum of its kernels' times in a second run, which is watched, over the first one's time."""
+def _seconds_of_kernels(action: Callable[[], object]) -> float:
+    """What a GPU's kernels take, one after the other, in a run that is watched."""
     import torch
 
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
         action()
         torch.cuda.synchronize()
-    return seconds, sum(event.self_device_time_total for event in watched.key_averages()) / 1e6 / seconds
+    # Its own sums take a minute over the half million kernels of an epoch.
+    kernels = [
+        event.duration_ns()
+        for event in watched.profiler.kineto_results.events()
+        if event.device_type() == torch.profiler.DeviceType.CUDA and not event.is_user_annotation()
+    ]
+    return sum(kernels) / 1e9
 
 
 def peak_mb(place: torch.device | None = None) -> float:
@@ -225,7 +228,7 @@ def peak_mb(place: torch.device | None = None) -> float:
     if place is not None and place.type == "cuda":
         import torch
 
-        return torch.cuda.max_memory_allocated(place) / 2**20
+        return torch.cuda.max_memory_reserved(place) / 2**20
     import resource
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -263,9 +266,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="three small points an axis, within a minute")
     parser.add_argument("--only", default="", metavar="NAME", help="axes whose name contains this")
     options = parser.parse_args(arguments)
-    report = {axis.name: _grown(axis) for axis in axes(options.quick, may_have_gpu()) if options.only in axis.name}
+    report = {axis.name: _grown(axis) for axis in axes(options.quick, alone(_has_gpu)) if options.only in axis.name}
     print(json.dumps(report, indent=2))
     tell(f"\n{table(report)}\n")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _grown(axis: Axis) -> dict[str, Any]:

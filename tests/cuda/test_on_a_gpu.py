@@ -1,4 +1,4 @@
-"""What only a GPU can say: `make check-cuda`. `make test` leaves these out."""
+"""What only a GPU can say: `make check-cuda`."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from torch import Tensor
 
 from distill_core.config import ObjectiveConfig, StudentConfig, TeacherConfig, TrainingConfig
 from distill_core.data.batches import Batch, EncodedDataset, SampleLogits
-from distill_core.device import Compute
-from distill_core.events import Pace
+from distill_core.device import Compute, Precision
+from distill_core.events import Pace, Warned
+from distill_core.models.bag import BagOfEmbeddings
 from distill_core.models.classifier import build
 from distill_core.models.pretrained import build as transformer
 from distill_core.store import Store
-from distill_core.training import loop
-from distill_core.training.graphs import FIRST, Graphs
+from distill_core.training import graphs, loop
+from distill_core.training.graphs import FIRST, Graphs, _Graph
 from distill_core.training.loop import Context, logits_of
 from distill_core.training.student import distil
 from distill_core.training.teacher import finetune, pretrain
+from distill_core.training.terms import Terms
 from tests.encoders import WORDS, save_tiny
 from tests.runs import config_of, made_rows, run, write_csv
 
 CUDA = torch.device("cuda")
 KINDS = [StudentConfig(size="S", kind=kind, dropout=0.3) for kind in ("lstm", "gru", "textcnn", "bag")]
-TRAINING = TrainingConfig(epochs=8, batch_size=16)
+TRAINING = TrainingConfig(epochs=8, batch_size=16, average_weights=True)
 every_kind = pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _there_is_one() -> None:
-    assert torch.cuda.is_available(), "these tests need a GPU"
+pytestmark = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+
+
+@pytest.fixture(autouse=True)
+def _recorded_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "WORTH", 1)
 
 
 @pytest.fixture
@@ -76,31 +81,92 @@ def taught(config: StudentConfig, data: EncodedDataset, context: Context) -> dic
     return dict(model.state_dict())
 
 
-@every_kind
-def test_a_student_that_learns_from_graphs_is_the_same(
-    encoded: EncodedDataset, quiet: Context, monkeypatch: pytest.MonkeyPatch, config: StudentConfig
-) -> None:
-    made, build_graphs = list[Graphs](), Graphs
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Graphs]:
+    """The graphs of each training."""
+    found = list[Graphs]()
 
-    def noted(walk: Callable[..., Any]) -> Graphs:
-        made.append(build_graphs(walk))
-        return made[-1]
+    def noted(*given: Any) -> Graphs:
+        found.append(Graphs(*given))
+        return found[-1]
 
     monkeypatch.setattr(loop, "Graphs", noted)
-    from_graphs = taught(config, encoded, quiet)
+    return found
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From when it is called, steps are as wide and by the same chance as with graphs, but without them."""
+    return lambda: monkeypatch.setattr(Graphs, "step", lambda steps, batch: steps._step(batch))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@every_kind
+def test_a_student_that_learns_from_graphs_is_the_same(
+    encoded: EncodedDataset,
+    quiet: Context,
+    made: list[Graphs],
+    one_by_one: Callable[[], None],
+    config: StudentConfig,
+    precision: Precision,
+) -> None:
+    context = replace(quiet, compute=Compute(CUDA, precision))
+    from_graphs = taught(config, encoded, context)
     assert made[0]._usable
     assert made[0]._graphs
-    monkeypatch.setattr(Graphs, "walk", lambda graphs, batch: graphs._walk(batch))  # as wide, by the same chance
-    torch.testing.assert_close(from_graphs, taught(config, encoded, quiet), rtol=1e-3, atol=1e-4)
+    one_by_one()
+    torch.testing.assert_close(from_graphs, taught(config, encoded, context), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("where", ["always", "in a recording"])
+def test_a_step_that_cannot_be_recorded_is_taken_without_graphs(
+    encoded: EncodedDataset,
+    quiet: Context,
+    made: list[Graphs],
+    one_by_one: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    told, forward, config = list[object](), BagOfEmbeddings.forward, KINDS[-1]
+
+    def reading(model: BagOfEmbeddings, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        logits_BC = forward(model, tokens_BT, lengths_B)
+        if where == "always" or torch.cuda.is_current_stream_capturing():
+            float(logits_BC.detach().sum())
+        return logits_BC
+
+    monkeypatch.setattr(BagOfEmbeddings, "forward", reading)
+    without = taught(config, encoded, replace(quiet, emit=told.append))
+    assert not made[0]._usable
+    assert sum(isinstance(event, Warned) for event in told) == 1
+    one_by_one()
+    torch.testing.assert_close(without, taught(config, encoded, quiet), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("unwaiting")
 @every_kind
-def test_no_step_of_a_student_waits(
+def test_no_step_of_a_student_waits(encoded: EncodedDataset, quiet: Context, one_by_one: Any, config: Any) -> None:
+    one_by_one()
+    taught(config, encoded, quiet)
+
+
+@every_kind
+def test_no_step_from_a_graph_waits(
     encoded: EncodedDataset, quiet: Context, monkeypatch: pytest.MonkeyPatch, config: StudentConfig
 ) -> None:
-    monkeypatch.setattr(loop, "gains_by_graphs", lambda model, place: False)
+    replay, taken = _Graph.replay, list[None]()
+
+    def watched(graph: _Graph, batch: Batch) -> Terms:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            taken.append(None)
+            return replay(graph, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(_Graph, "replay", watched)
     taught(config, encoded, quiet)
+    assert len(taken) > 5
 
 
 @pytest.mark.usefixtures("unwaiting")
