@@ -21,7 +21,8 @@ from distill_core.job import Job, Trainable
 from distill_core.models.sizes import student_model
 from distill_core.store import BASELINE_WEIGHTS
 from distill_core.training import student
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 
 EPOCHS = "epochs.json"
 ANSWERS = "answers.safetensors"

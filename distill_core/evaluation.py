@@ -14,7 +14,7 @@ from distill_core.data.batches import EncodedTexts, SampleLogits
 from distill_core.events import Step
 from distill_core.job import Job
 from distill_core.models import sizes
-from distill_core.training.loop import logits_of
+from distill_core.training.reading import logits_of
 
 SPLITS = ("train", "val", "test")
 Answers = dict[str, Tensor]

@@ -17,7 +17,7 @@ from distill_core.models.bag import BagOfEmbeddings
 from distill_core.models.classifier import TextClassifier
 from distill_core.models.convolution import TextCNN
 from distill_core.store import Store
-from distill_core.training.loop import Context
+from distill_core.training.context import Context
 
 Trainable = TextClassifier | TextCNN | BagOfEmbeddings
 """A model that is trained from scratch."""

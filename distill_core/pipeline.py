@@ -21,7 +21,8 @@ from distill_core.models.sizes import student_model
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from distill_core.students import Students, train_students
 from distill_core.teaching import Teaching, prepare_teaching, read_data
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 
 Result = dict[str, Any]
 

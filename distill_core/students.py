@@ -18,7 +18,8 @@ from distill_core.models.sizes import student_model
 from distill_core.teachers import Teacher
 from distill_core.teaching import Teaching
 from distill_core.training import student
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 from distill_core.training.teacher import parameter_groups
 
 FEW_STEPS = 300

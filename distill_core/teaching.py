@@ -32,7 +32,8 @@ from distill_core.job import Job
 from distill_core.models.sizes import assistant_model
 from distill_core.store import TEACHER_LOGITS, Store
 from distill_core.training import student, teacher
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 
 READING_STEPS = 1000
 """Into so many parts the reading of a data set is divided for its progress."""

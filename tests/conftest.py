@@ -22,7 +22,7 @@ from distill_core.store import Store
 if TYPE_CHECKING:
     from distill_core.data.batches import EncodedDataset
     from distill_core.data.sources import Split
-    from distill_core.training.loop import Context
+    from distill_core.training.context import Context
 
 settings.register_profile("lab", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("lab")
@@ -86,7 +86,7 @@ def context(reported: list[Event]) -> Iterator[Context]:
     import torch
 
     from distill_core.device import Compute
-    from distill_core.training.loop import Context
+    from distill_core.training.context import Context
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from distill_core.analysis.verdict import verdict
 from distill_core.config import RunConfig
 from distill_core.events import Epoch, Event, StageFinished, StageStarted
 from distill_core.store import Store
-from distill_core.training.loop import logits_of
+from distill_core.training.reading import logits_of
 from distill_core.worker import work
 from tests.runs import config_of, made_rows, write_csv
 

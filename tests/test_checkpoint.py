@@ -22,7 +22,9 @@ from distill_core.data.batches import Batch
 from distill_core.device import Compute
 from distill_core.errors import Interrupted
 from distill_core.events import Event, Pace, StageFinished
-from distill_core.training.loop import Context, Score, fit
+from distill_core.training.context import Context
+from distill_core.training.loop import fit
+from distill_core.training.reading import Score
 from distill_core.training.terms import Terms
 
 EPOCHS, STEPS = 3, 4

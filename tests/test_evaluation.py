@@ -18,7 +18,7 @@ from distill_core.evaluation import Candidate, evaluate
 from distill_core.job import Job
 from distill_core.store import Store
 from distill_core.teaching import prepare_data
-from distill_core.training.loop import Context
+from distill_core.training.context import Context
 from tests.runs import config_of, made_rows, write_csv
 
 SPLITS = ("train", "val", "test")

@@ -29,8 +29,8 @@ from distill_core.models import classifier
 from distill_core.models.classifier import build
 from distill_core.models.dropout import Dropout
 from distill_core.training import graphs, loop
+from distill_core.training.context import Context
 from distill_core.training.graphs import FIRST, LEAST_WIDTH, MOST_WEIGHTS, Graphs, common_width, gains_by_graphs
-from distill_core.training.loop import Context
 from distill_core.training.student import distil, train_baseline
 from distill_core.training.teacher import finetune
 from distill_core.training.terms import Terms

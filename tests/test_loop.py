@@ -17,17 +17,10 @@ from distill_core.data.batches import Batch, EncodedDataset, EncodedTexts
 from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, Pace, StageFinished, StageStarted, Step
 from distill_core.models import classifier
-from distill_core.training import loop
-from distill_core.training.loop import (
-    Context,
-    Score,
-    fit,
-    logits_of,
-    outputs_of,
-    reading_rows,
-    score_of,
-    validation_score,
-)
+from distill_core.training import loop, reading
+from distill_core.training.context import Context
+from distill_core.training.loop import fit
+from distill_core.training.reading import Score, logits_of, outputs_of, reading_rows, score_of, validation_score
 from distill_core.training.terms import Terms
 
 
@@ -476,7 +469,7 @@ def model(encoded: EncodedDataset) -> classifier.TextClassifier:
 def test_logits_of_answers_in_the_order_of_the_texts_without_dropout(
     model: classifier.TextClassifier, encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "READING_TOKENS", 28)
+    monkeypatch.setattr(reading, "READING_TOKENS", 28)
     model.train()
     logits_NC = logits_of(model, encoded.train, context)
     assert not model.training
@@ -499,7 +492,7 @@ def test_logits_of_can_be_used_in_later_training(
 def test_outputs_of_gives_a_row_a_text_in_their_order(
     encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "READING_TOKENS", 28)
+    monkeypatch.setattr(reading, "READING_TOKENS", 28)
     rows = outputs_of(
         lambda tokens, lengths: torch.stack([tokens[:, 0], lengths], 1), encoded.train, context, encoder=False
     )
@@ -522,7 +515,7 @@ def test_logits_of_calls_back_once_a_batch(
     monkeypatch: pytest.MonkeyPatch,
     asked: str,
 ) -> None:
-    monkeypatch.setattr(loop, "READING_TOKENS", 20)
+    monkeypatch.setattr(reading, "READING_TOKENS", 20)
     calls: list[int] = []
 
     def call(texts: int = 0) -> None:

@@ -23,8 +23,9 @@ from distill_core.models.bag import BagOfEmbeddings
 from distill_core.models.classifier import TextClassifier, build
 from distill_core.store import Store
 from distill_core.training import student
-from distill_core.training.loop import Context, Score, logits_of
+from distill_core.training.context import Context
 from distill_core.training.losses import divergence
+from distill_core.training.reading import Score, logits_of
 from distill_core.training.student import distil, distil_jointly, step_count, train_baseline
 from distill_core.training.teacher import parameter_groups
 

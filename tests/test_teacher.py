@@ -22,8 +22,9 @@ from distill_core.errors import Cancelled
 from distill_core.events import Epoch, Event, StageFinished, StageStarted, Step, Warned
 from distill_core.models.classifier import TextClassifier, build
 from distill_core.models.pretrained import build as transformer
-from distill_core.training import loop
-from distill_core.training.loop import Context, logits_of, reading_rows
+from distill_core.training import reading
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of, reading_rows
 from distill_core.training.teacher import (
     WARMUP,
     WEIGHT_DECAY,
@@ -306,7 +307,7 @@ def test_cached_logits_carry_no_gradient(encoded: EncodedDataset, context: Conte
 def test_caching_reports_each_batch(
     encoded: EncodedDataset, context: Context, reported: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "READING_TOKENS", 64)
+    monkeypatch.setattr(reading, "READING_TOKENS", 64)
     _, seconds = cache_logits(start(encoded), parts_of(encoded), context)
     steps = sum(len(reading_rows(part, encoder=False)) for part in parts_of(encoded))
     assert steps > len(parts_of(encoded))

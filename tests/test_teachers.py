@@ -23,7 +23,8 @@ from distill_core.models.pretrained import TransformerClassifier
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from distill_core.teachers import Teacher
 from distill_core.teaching import prepare_data
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 from tests.encoders import save_tiny
 from tests.runs import config_of, made_rows, write_csv
 

@@ -26,7 +26,8 @@ from distill_core.models.embedding import principal_components
 from distill_core.models.sizes import student_model
 from distill_core.store import Store
 from distill_core.teaching import READING_STEPS, Teaching, prepare_data, prepare_teaching, read_data
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 from tests.encoders import save_tiny
 from tests.runs import config_of, made_rows, run, stages_begun, stages_found, write_csv
 

@@ -26,8 +26,10 @@ from distill_core.events import Event, Pace, Step
 from distill_core.models import directions
 from distill_core.models.classifier import build
 from distill_core.models.dropout import Dropout
-from distill_core.training import loop, student
-from distill_core.training.loop import Context, Score, fit, logits_of, outputs_of, reading_rows
+from distill_core.training import reading, student
+from distill_core.training.context import Context
+from distill_core.training.loop import fit
+from distill_core.training.reading import Score, logits_of, outputs_of, reading_rows
 from distill_core.training.student import distil, distil_jointly, train_baseline
 from distill_core.training.teacher import finetune, parameter_groups
 from distill_core.training.team import (
@@ -617,7 +619,7 @@ def test_only_a_divisible_loss_is_asked_about_parts(divisible: bool) -> None:
 
 @teams
 def test_a_team_reads_what_one_thread_reads(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "READING_TOKENS", 700)
+    monkeypatch.setattr(reading, "READING_TOKENS", 700)
     course, names, ticks = Course(1), set[str](), list[int]()
     course.model.register_forward_pre_hook(lambda *given: names.add(threading.current_thread().name))
     with threads(1):
@@ -631,14 +633,14 @@ def test_a_team_reads_what_one_thread_reads(size: int, monkeypatch: pytest.Monke
 
 
 def test_a_reading_by_a_team_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "READING_TOKENS", 700)
+    monkeypatch.setattr(reading, "READING_TOKENS", 700)
     batches, read = len(reading_rows(TRAIN, encoder=False)), list[int]()
 
     def first_token(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
         read.append(len(tokens_BT))
         return tokens_BT[:, :1]
 
-    def reading(control: Control) -> Tensor:
+    def read_all(control: Control) -> Tensor:
         checkpoints = RunCheckpoints.of(tmp_path / "it", "code")
         context = Context(Compute(CPU, "float32"), lambda event: None, control, checkpoints=checkpoints)
         with threads(3):
@@ -646,8 +648,8 @@ def test_a_reading_by_a_team_goes_on_from_its_checkpoint(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(RunCheckpoints, "due", lambda self: True)
     with pytest.raises(Interrupted):
-        reading(stopping_after(2))
+        read_all(stopping_after(2))
     assert len(read) == 6
-    rows = reading(Control())
+    rows = read_all(Control())
     assert len(read) == batches, "nothing is read twice"
     assert rows[:, 0].tolist() == TRAIN.flat[TRAIN.offsets[:-1]].tolist()

@@ -28,8 +28,9 @@ from distill_core.models import classifier
 from distill_core.models.classifier import _Largest, build
 from distill_core.models.pretrained import build as transformer
 from distill_core.training import loop, student, teacher
+from distill_core.training.context import Context
 from distill_core.training.language_model import LanguageModel
-from distill_core.training.loop import Context, Score
+from distill_core.training.reading import Score
 from distill_core.training.student import distil, distil_jointly, train_baseline
 from distill_core.training.teacher import finetune, parameter_groups, pretrain
 from distill_core.training.team import Team

@@ -24,7 +24,6 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.masking_utils import eager_mask, sdpa_mask
 
 from distill_core.config import MINILM
 from distill_core.data.augment import MASK
@@ -208,6 +207,8 @@ def _attention_mask(made: Callable[..., Tensor | None], *, device: torch.device 
 
 
 def _assemble(encoder: Any, tokenizer: Any, classes: int, max_tokens: int) -> tuple[TransformerClassifier, WordPieces]:
+    from transformers.masking_utils import eager_mask, sdpa_mask  # changes the environment and what is warned of
+
     for name, made in (("sdpa", sdpa_mask), ("eager", eager_mask)):
         transformers.AttentionMaskInterface.register(name, partial(_attention_mask, made))
     pieces = WordPieces(tokenizer, max_tokens)

@@ -57,7 +57,7 @@ def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) 
     from distill_core.control import Control
     from distill_core.job import Job
     from distill_core.teaching import prepare_data
-    from distill_core.training.loop import Context
+    from distill_core.training.context import Context
 
     compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
     context = Context(compute, emit=lambda event: None, control=Control(heed=check))

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from distill_core.config import ObjectiveConfig, TrainingConfig
 from distill_core.data.batches import NO_LABEL, Batch, EncodedTexts, SampleLogits, batch_count, shuffled_batches
-from distill_core.training.loop import Context, Score, fit, is_encoder, validation_score
+from distill_core.training.context import Context
+from distill_core.training.loop import fit
 from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
+from distill_core.training.reading import Score, is_encoder, validation_score
 from distill_core.training.slow_motion import explained
 from distill_core.training.terms import Terms
 

@@ -28,11 +28,11 @@ from distill_core.data.batches import (
 from distill_core.events import Step, Warned
 from distill_core.models.classifier import TextClassifier
 from distill_core.models.embedding import latent_semantic_vectors, start_from
+from distill_core.training.context import Context
 from distill_core.training.language_model import LanguageModel
-from distill_core.training.loop import (
-    Context,
+from distill_core.training.loop import fit
+from distill_core.training.reading import (
     Score,
-    fit,
     is_encoder,
     logits_of,
     outputs_of,

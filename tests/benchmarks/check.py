@@ -25,7 +25,8 @@ from distill_core.data.batches import EncodedTexts
 from distill_core.device import Compute
 from distill_core.models import classifier
 from distill_core.models.dropout import Dropout
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 from tests.benchmarks import floors
 from tests.benchmarks.floors import on_threads
 from tests.benchmarks.peers import GRADIENT_NORM, soft_loss

@@ -30,7 +30,8 @@ from distill_core.events import Step
 from distill_core.models import classifier
 from distill_core.models.sizes import parameter_count, widths
 from distill_core.store import Store
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.context import Context
+from distill_core.training.reading import logits_of
 from tests.benchmarks import floors
 from tests.benchmarks.floors import Work
 from tests.benchmarks.protocol import now

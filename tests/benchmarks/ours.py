@@ -14,7 +14,8 @@ from distill_core.data.batches import EncodedDataset, EncodedTexts
 from distill_core.data.sources import Split
 from distill_core.events import Epoch, Event
 from distill_core.models import classifier
-from distill_core.training.loop import Context, validation_score
+from distill_core.training.context import Context
+from distill_core.training.reading import validation_score
 from distill_core.training.student import distil
 from distill_core.training.teacher import cache_logits
 from tests.benchmarks.protocol import Contender, Outcome, now, steady

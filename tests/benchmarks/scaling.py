@@ -100,7 +100,7 @@ def epoch_of(
 
     from distill_core.data.batches import SampleLogits
     from distill_core.models import classifier
-    from distill_core.training.loop import Context
+    from distill_core.training.context import Context
     from distill_core.training.student import distil
 
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from distill_core.data.sources import Dataset, Split
 from distill_core.job import Job
 from distill_core.store import Store
 from distill_core.teaching import prepare_data, prepare_teaching
-from distill_core.training.loop import Context
+from distill_core.training.context import Context
 
 BATCH_SIZE = 64
 SNIPPETS = "rotten_tomatoes"

@@ -20,8 +20,9 @@ from distill_core.models.classifier import build
 from distill_core.models.pretrained import build as transformer
 from distill_core.store import Store
 from distill_core.training import graphs, loop
+from distill_core.training.context import Context
 from distill_core.training.graphs import FIRST, Graphs, _Graph
-from distill_core.training.loop import Context, logits_of
+from distill_core.training.reading import logits_of
 from distill_core.training.student import distil
 from distill_core.training.teacher import finetune, pretrain
 from distill_core.training.terms import Terms
