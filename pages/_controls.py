@@ -35,7 +35,7 @@ def choose_preset() -> None:
         list(PRESETS),
         index=None,
         placeholder="as set below",
-        help=" ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items()),
+        help="\n".join(f"- **{name}**: {preset.description}" for name, preset in PRESETS.items()),
         key="train.preset",
         on_change=_take_preset,
     )
