@@ -253,8 +253,12 @@ def _with(states: list[Tensor]) -> Iterator[None]:
 
 @torch.no_grad()
 def _average(averaged: nn.Module, model: nn.Module, steps: int) -> None:
-    """Moves the average towards the weights after so many steps before; quickly at first, so that the start is soon
-    forgotten (as PyTorch's `AveragedModel`, which would have a GPU waited for).
+    """Moves the average towards the weights; quickly at first, so that the start is soon forgotten.
+
+    As PyTorch's `AveragedModel` does, which would have a GPU waited for.
+
+    Args:
+        steps: how many were averaged before.
     """
     moved = max(9 / (10 + steps), 1 - AVERAGE_DECAY) if steps else 1.0
     torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), moved)
