@@ -304,6 +304,7 @@ def _doctor(options: argparse.Namespace) -> int:
         "versions": {package: _version(package) for package in PACKAGES},
         "device": device.name(compute.device),
         "precision": compute.precision,
+        "bfloat16": sorted(compute.narrow) if compute.precision == "bfloat16" else [],
         "cores": device.use_all_cores(),
         "home": str(Store(options.home).home),
         "data": {row["name"]: row["found"] for row in _found_datasets(Store(options.home))},
@@ -313,7 +314,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _flat(value: Any) -> str:
-    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(value) or "nothing" if isinstance(value, list) else str(value)
 
 
 def _version(package: str) -> str | None:

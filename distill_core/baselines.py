@@ -18,7 +18,7 @@ from distill_core.data.batches import EncodedTexts, SampleLogits
 from distill_core.errors import DataError
 from distill_core.events import Epoch, Event
 from distill_core.job import Job, Trainable
-from distill_core.models.sizes import student_model
+from distill_core.models.sizes import student_model, work_of
 from distill_core.store import BASELINE_WEIGHTS
 from distill_core.training import student
 from distill_core.training.context import Context
@@ -109,9 +109,9 @@ def _key(job: Job, seed: int) -> str | None:
     """Its place in the home folder; None where more than the settings decides it."""
     if job.config.student.word_vectors == "glove":
         return None
-    precision, threads = job.context.compute.precision, torch.get_num_threads()
+    precision = job.context.compute.precision_of(work_of(student_model(job.config)))
     with suppress(DataError):  # its file has gone since the run has read it
-        return keys.baseline_key(job.config, precision, job.store.data_folder, seed, threads)
+        return keys.baseline_key(job.config, precision, job.store.data_folder, seed, torch.get_num_threads())
     return None
 
 

@@ -11,63 +11,61 @@ from typing import Literal
 
 import torch
 
-from distill_core import openmp
+from distill_core import bfloat16, openmp
+from distill_core.models.sizes import WORKS, Work
 
 MALLOC_SETTINGS = ((-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 64 << 20))
 """M_MMAP_THRESHOLD, the largest that every version allows; M_TRIM_THRESHOLD; M_TOP_PAD: mallopt(3), in bytes."""
 
 Precision = Literal["float32", "bfloat16"]
+PAYS = 1.15
+"""Times as fast as in float32 that bfloat16 has to be for its coarser numbers."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how a run computes.
-
-    `everywhere` says that a narrow precision was asked for, and is used where it is slower too.
-    """
+    """Where and how a run computes: in bfloat16 the kinds of model that are `narrow`, where that is the precision."""
 
     device: torch.device
     precision: Precision
-    everywhere: bool = True
+    narrow: frozenset[Work] = frozenset(WORKS)
 
     @property
     def name(self) -> str:
-        """As in `cpu float32`: what has computed a thing decides its last digits."""
-        return f"{self.device.type} {self.precision}"
+        """As in `cpu bfloat16 encoder lstm`: what has computed a thing decides its last digits."""
+        return " ".join(
+            [self.device.type, self.precision, *(sorted(self.narrow) if self.precision != "float32" else ())]
+        )
 
-    def autocast(self, *, encoder: bool) -> AbstractContextManager[None]:
-        """Mixed precision for a forward pass; does nothing in float32.
+    def precision_of(self, *works: Work) -> Precision:
+        """The precision of a model, or the narrowest of several."""
+        return self.precision if self.narrow.intersection(works) else "float32"
 
-        Args:
-            encoder: a transformer passes, whose large products a CPU does faster in bfloat16, if it can at all. An
-                LSTM's small ones are slower there: a training step of 64 texts took 7 to 12 % longer.
-        """
-        narrow = self.precision == "bfloat16" and (encoder or self.everywhere)
+    def autocast(self, work: Work) -> AbstractContextManager[None]:
+        """Mixed precision for a model's forward pass; does nothing in float32."""
+        narrow = self.precision_of(work) == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=narrow)
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 faster than float32: CUDA of capability ≥ 8, CPUs with AMX.
+def faster_in_bfloat16(device: torch.device) -> frozenset[Work]:
+    """The kinds of model that `device` computes faster in bfloat16 than in float32.
 
-    AVX-512 BF16 alone does it at half the speed of float32 (`make bench` prints both), so it does not count.
+    All on CUDA of capability ≥ 8. A CPU that has instructions for it is tried: a tenth of a second, once a process.
     """
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(torch.cpu._is_amx_tile_supported())
+        return frozenset(WORKS if torch.cuda.get_device_capability(device) >= (8, 0) else ())
+    if not (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+        return frozenset()
+    return frozenset(work for work in WORKS if bfloat16.gain(work) >= PAYS)
 
 
-def choose(precision: Literal["auto", "float32", "bfloat16"] = "auto", *, encoder: bool = True) -> Compute:
-    """CUDA when available, else CPU; with `auto`, bfloat16 where the hardware has it for this work, else float32.
-
-    Args:
-        encoder: whether a transformer is among the models.
-    """
+def choose(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Compute:
+    """CUDA when available, else CPU; with `auto`, bfloat16 for the models that are faster so, else float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision != "auto":
         return Compute(device, precision)
-    everywhere = device.type == "cuda"
-    narrow = has_fast_bfloat16(device) and (encoder or everywhere)
-    return Compute(device, "bfloat16" if narrow else "float32", everywhere)
+    narrow = faster_in_bfloat16(device)
+    return Compute(device, "bfloat16", narrow) if narrow else Compute(device, "float32")
 
 
 def count() -> int:

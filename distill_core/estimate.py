@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,15 @@ from distill_core.config import MINILM, ModelConfig, RunConfig, TeacherConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DataError, DistillError
 from distill_core.events import History, stages_of
-from distill_core.models.sizes import assistant_model, encoder_size, reading_parameters, student_model, widths
+from distill_core.models.sizes import (
+    Work,
+    assistant_model,
+    encoder_size,
+    reading_parameters,
+    student_model,
+    widths,
+    work_of,
+)
 from distill_core.store import TEACHER_LOGITS, Store
 
 STEP_COST = 2e8
@@ -32,6 +41,9 @@ WORD_PIECES = 1.3
 """Word pieces of an encoder to one word of ours."""
 READ_RATE = 4000.0
 """Texts read and tokenised in a second."""
+CPU_FACTS = Path("/proc/cpuinfo")
+CPU_FLAGS = re.compile(r"^flags\s*:(.*)", re.MULTILINE)
+BFLOAT16_FLAGS = frozenset({"amx_tile", "avx512_bf16"})
 GPUS = ("nvidia[0-9]*", "nvmap", "kfd", "dxg")
 """Files of GPUs in /dev: NVIDIA's, Jetson's, AMD's, and either under WSL."""
 TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
@@ -72,35 +84,61 @@ def cached_stages(config: RunConfig, store: Store) -> set[str]:
             cached.add("read")
     except DistillError:  # the file of a past run may be gone
         return cached
+    for precision in precisions(config, work_of(config.teacher)):
+        cached |= _cached_of_teacher(config, store, precision)
     seed = config.training.seed
-    for precision in precisions(config):
-        if store.cached("teachers", keys.teacher_key(config, precision, folder)):
-            cached |= {"pretrain", "finetune", "cache"}
-        if store.cached("transfer", keys.transfer_key(config, precision, folder)):
-            cached.add("transfer")
-        if store.cached("words", keys.words_key(config, precision, folder)):
-            cached.add("words")
+    for precision in precisions(config, work_of(student_model(config))):
         baselines = (keys.baseline_key(config, precision, folder, seed, threads) for threads in (1, openmp.cores()))
         if any(store.cached("baselines", key) for key in baselines):
             cached.add("baseline")
     return cached
 
 
+def _cached_of_teacher(config: RunConfig, store: Store, precision: str) -> set[str]:
+    """Those of a teacher of one precision."""
+    folder, cached = store.data_folder, set[str]()
+    if store.cached("teachers", keys.teacher_key(config, precision, folder)):
+        cached |= {"pretrain", "finetune", "cache"}
+    if store.cached("transfer", keys.transfer_key(config, precision, folder)):
+        cached.add("transfer")
+    if store.cached("words", keys.words_key(config, precision, folder)):
+        cached.add("words")
+    return cached
+
+
 def teaching_is_kept(config: RunConfig, store: Store) -> bool:
-    """Whether a student of this configuration can begin at once: all that it learns from lies in the home folder."""
-    ahead = set(stages_of(config)).intersection(TEACHER_STAGES) | {"read"}
-    if len(kinds := precisions(config)) > 1 or not ahead <= cached_stages(config, store):
+    """Whether a student of this configuration can begin at once: all that it learns from lies in the home folder.
+
+    Where only PyTorch could tell the precision, the teacher that is there is taken for the one that is needed.
+    """
+    if "read" not in cached_stages(config, store):
         return False
-    teacher = store.cached("teachers", keys.teacher_key(config, kinds[0], store.data_folder))
+    kinds = precisions(config, work_of(config.teacher))
+    return any(_has_taught(config, store, precision) for precision in kinds)
+
+
+def _has_taught(config: RunConfig, store: Store, precision: str) -> bool:
+    if not set(stages_of(config)).intersection(TEACHER_STAGES) <= _cached_of_teacher(config, store, precision):
+        return False
+    teacher = store.cached("teachers", keys.teacher_key(config, precision, store.data_folder))
     return config.teacher.kind == "file" or (teacher is not None and (teacher / TEACHER_LOGITS).is_file())
 
 
-def precisions(config: RunConfig) -> tuple[str, ...]:
-    """What the precision of a run may be, as far as that can be said without PyTorch."""
+def precisions(config: RunConfig, work: Work) -> tuple[str, ...]:
+    """What the precision of one of a run's models may be, as far as that can be said without PyTorch."""
     if config.training.precision != "auto":
         return (config.training.precision,)
-    certain = config.teacher.kind != "pretrained" and not may_have_gpu()
-    return ("float32",) if certain else ("float32", "bfloat16")
+    narrow = may_have_gpu() or (work != "other" and may_have_bfloat16())
+    return ("float32", "bfloat16") if narrow else ("float32",)
+
+
+def may_have_bfloat16() -> bool:
+    """Whether the processor may have instructions for bfloat16; only Linux on x86 says so without PyTorch."""
+    try:
+        flags = CPU_FLAGS.search(CPU_FACTS.read_text(encoding="utf-8"))
+    except OSError:
+        return True
+    return flags is None or not BFLOAT16_FLAGS.isdisjoint(flags[1].split())
 
 
 def may_have_gpu() -> bool:

@@ -26,10 +26,11 @@ from distill_core.data.profile import Profile
 from distill_core.data.summary import summarise
 from distill_core.data.torchtext_parts import glove
 from distill_core.data.vocabulary import Vocabulary, separate
+from distill_core.device import Precision
 from distill_core.errors import DataError
 from distill_core.events import StageFinished, StageStarted, Step, stages_of
 from distill_core.job import Job
-from distill_core.models.sizes import assistant_model
+from distill_core.models.sizes import assistant_model, work_of
 from distill_core.store import TEACHER_LOGITS, Store
 from distill_core.training import student, teacher
 from distill_core.training.context import Context
@@ -159,7 +160,7 @@ def _answers_of_file(job: Job) -> Teaching:
 
 def _obtain_teacher(job: Job) -> Teaching:
     """The teacher of this configuration: from the home folder, or trained and kept there, with its answers."""
-    key = keys.teacher_key(job.config, job.context.compute.precision, job.store.data_folder)
+    key = keys.teacher_key(job.config, _precision(job), job.store.data_folder)
     folder, seconds = job.store.usable("teachers", key), dict[str, float]()
     if folder is None:
         trained = new = teachers.new(job)
@@ -181,6 +182,11 @@ def _obtain_teacher(job: Job) -> Teaching:
     return Teaching(folder, job.data.train, logits, logits, None, seconds)
 
 
+def _precision(job: Job) -> Precision:
+    """That of the teacher."""
+    return job.context.compute.precision_of(work_of(job.config.teacher))
+
+
 def _write_teacher(folder: Path, config: RunConfig, trained: teachers.Teacher) -> None:
     (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
     trained.save(folder)
@@ -196,7 +202,7 @@ def _with_transfer(job: Job, teaching: Teaching) -> Teaching:
     """Adds texts without labels: the data set's own, altered copies, or both, and the teacher's answers to them."""
     if teaching.folder is None:
         return _with_answered_texts(job, teaching)
-    key = keys.transfer_key(job.config, job.context.compute.precision, job.store.data_folder)
+    key = keys.transfer_key(job.config, _precision(job), job.store.data_folder)
     folder, seconds = job.store.usable("transfer", key), dict[str, float]()
     if folder is None:
         texts = _transfer_texts(job)
@@ -252,7 +258,7 @@ def _no_further_texts(job: Job) -> DataError:
 def _with_words(job: Job, teaching: Teaching) -> Teaching:
     """Adds what the teacher makes of each word, for the student's words to start from."""
     assert teaching.folder is not None
-    key = keys.words_key(job.config, job.context.compute.precision, job.store.data_folder)
+    key = keys.words_key(job.config, _precision(job), job.store.data_folder)
     folder, seconds = job.store.usable("words", key), dict[str, float]()
     if folder is None:
         started = time.perf_counter()

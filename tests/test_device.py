@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from distill_core import device
-from distill_core.device import MALLOC_SETTINGS, Compute, choose, has_fast_bfloat16, keep_memory
+from distill_core import bfloat16, device
+from distill_core.device import MALLOC_SETTINGS, PAYS, Compute, choose, faster_in_bfloat16, keep_memory
+from distill_core.models.sizes import WORKS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -21,12 +23,28 @@ class Machine:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
-        self.has(cuda=False, amx=False)
+        self.tried = list[str]()
+        self.has(cuda=False, flags=())
 
-    def has(self, *, cuda: bool = False, capability: tuple[int, int] = (8, 0), amx: bool = False) -> None:
+    def has(
+        self,
+        *,
+        cuda: bool = False,
+        capability: tuple[int, int] = (8, 0),
+        flags: Sequence[str] = (),
+        gains: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Says what there is: a GPU, instructions of the CPU, and how many times as fast bfloat16 is there."""
+
+        def gain(work: str) -> float:
+            self.tried.append(work)
+            return gains.get(work, 1.0)
+
         self._patch.setattr(torch.cuda, "is_available", lambda: cuda)
         self._patch.setattr(torch.cuda, "get_device_capability", lambda place: capability)
-        self._patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        self._patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in flags)
+        self._patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "avx512_bf16" in flags)
+        self._patch.setattr(bfloat16, "gain", gain)
 
 
 @pytest.fixture
@@ -39,12 +57,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.mark.parametrize("cuda", [True, False])
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
-@pytest.mark.parametrize("encoder", [True, False])
-def test_a_run_is_placed_on_cuda_where_there_is_one(
-    machine: Machine, cuda: bool, precision: Any, encoder: bool
-) -> None:
+def test_a_run_is_placed_on_cuda_where_there_is_one(machine: Machine, cuda: bool, precision: Any) -> None:
     machine.has(cuda=cuda)
-    assert choose(precision, encoder=encoder).device == (CUDA if cuda else CPU)
+    assert choose(precision).device == (CUDA if cuda else CPU)
 
 
 # How precisely
@@ -53,67 +68,86 @@ def test_a_run_is_placed_on_cuda_where_there_is_one(
 @pytest.mark.parametrize(
     ("capability", "narrow"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((8, 9), True), ((9, 0), True)]
 )
-@pytest.mark.parametrize("encoder", [True, False])
 def test_a_gpu_computes_everything_in_bfloat16_from_capability_8_on(
-    machine: Machine, capability: tuple[int, int], narrow: bool, encoder: bool
+    machine: Machine, capability: tuple[int, int], narrow: bool
 ) -> None:
     machine.has(cuda=True, capability=capability)
-    assert choose(encoder=encoder) == Compute(CUDA, "bfloat16" if narrow else "float32", everywhere=True)
-
-
-@pytest.mark.parametrize(
-    ("amx", "encoder", "precision"),
-    [(True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32"), (False, False, "float32")],
-)
-def test_a_cpu_computes_in_bfloat16_for_an_encoder_where_it_has_amx(
-    machine: Machine, amx: bool, encoder: bool, precision: Any
-) -> None:
-    machine.has(amx=amx)
-    assert choose(encoder=encoder) == Compute(CPU, precision, everywhere=False)
+    assert choose() == Compute(CUDA, "bfloat16" if narrow else "float32")
 
 
 def test_a_cpus_instructions_say_nothing_of_a_gpu(machine: Machine) -> None:
-    machine.has(cuda=True, capability=(7, 5), amx=True)
-    assert not has_fast_bfloat16(CUDA)
-    assert has_fast_bfloat16(CPU)
+    machine.has(cuda=True, capability=(7, 5), flags=["amx"], gains={"encoder": 4.0})
+    assert faster_in_bfloat16(CUDA) == frozenset()
+    assert faster_in_bfloat16(CPU) == {"encoder"}
 
 
-def test_avx512_bf16_alone_is_not_fast(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert not has_fast_bfloat16(CPU)
-    assert choose().precision == "float32"
+@pytest.mark.parametrize("flag", ["amx", "avx512_bf16"])
+@pytest.mark.parametrize(
+    ("gains", "narrow"),
+    [
+        ({"encoder": 0.5, "lstm": 0.9}, set()),
+        ({"encoder": 1.9, "lstm": 1.5}, {"encoder", "lstm"}),
+        ({"encoder": 1.9, "lstm": 0.9}, {"encoder"}),
+        ({"encoder": 0.9, "lstm": 1.5}, {"lstm"}),
+        ({"encoder": PAYS, "lstm": PAYS - 0.01}, {"encoder"}),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_what_it_was_seen_to_be_faster_at(
+    machine: Machine, flag: str, gains: Mapping[str, float], narrow: set[Any]
+) -> None:
+    machine.has(flags=[flag], gains=gains)
+    expected = Compute(CPU, "bfloat16", frozenset(narrow)) if narrow else Compute(CPU, "float32")
+    assert choose() == expected
+
+
+def test_without_instructions_for_it_bfloat16_is_not_even_tried(machine: Machine) -> None:
+    machine.has(gains={"encoder": 9.0, "lstm": 9.0})
+    assert choose() == Compute(CPU, "float32")
+    assert machine.tried == []
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("amx", [True, False])
-@pytest.mark.parametrize("encoder", [True, False])
-def test_a_precision_that_was_asked_for_is_used_everywhere(
-    machine: Machine, precision: Any, amx: bool, encoder: bool
+def test_a_precision_that_was_asked_for_is_used_for_every_model_and_nothing_is_tried(
+    machine: Machine, precision: Any
 ) -> None:
-    machine.has(amx=amx)
-    assert choose(precision, encoder=encoder) == Compute(CPU, precision, everywhere=True)
+    machine.has(flags=["amx"], gains={"encoder": 9.0})
+    compute = choose(precision)
+    assert {compute.precision_of(work) for work in WORKS} == {precision}
+    assert machine.tried == []
+
+
+def test_the_precision_of_several_models_is_the_narrowest() -> None:
+    compute = Compute(CPU, "bfloat16", frozenset({"encoder"}))
+    assert compute.precision_of("encoder") == compute.precision_of("encoder", "other") == "bfloat16"
+    assert compute.precision_of("lstm") == compute.precision_of("lstm", "other") == compute.precision_of() == "float32"
+
+
+def test_what_computes_otherwise_has_another_name() -> None:
+    names = [
+        Compute(CPU, "float32").name,
+        *(Compute(CPU, "bfloat16", frozenset(narrow)).name for narrow in (["encoder"], ["lstm"], WORKS)),
+        Compute(CUDA, "float32").name,
+        Compute(CUDA, "bfloat16").name,
+    ]
+    assert len(set(names)) == len(names)
+    assert names[0] == Compute(CPU, "float32", frozenset()).name == "cpu float32"
 
 
 @pytest.mark.parametrize(
-    ("precision", "everywhere", "encoder", "narrow"),
+    ("precision", "narrow", "work", "on"),
     [
-        ("bfloat16", True, True, True),
-        ("bfloat16", True, False, True),
-        ("bfloat16", False, True, True),
-        ("bfloat16", False, False, False),
-        ("float32", True, True, False),
-        ("float32", True, False, False),
-        ("float32", False, True, False),
-        ("float32", False, False, False),
+        ("bfloat16", WORKS, "other", True),
+        ("bfloat16", ["encoder"], "encoder", True),
+        ("bfloat16", ["encoder"], "lstm", False),
+        ("float32", WORKS, "encoder", False),
+        ("float32", [], "encoder", False),
     ],
 )
-def test_autocast_is_on_where_a_narrow_precision_serves(
-    precision: Any, everywhere: bool, encoder: bool, narrow: bool
-) -> None:
-    with Compute(CPU, precision, everywhere).autocast(encoder=encoder):
+def test_autocast_is_on_where_a_narrow_precision_serves(precision: Any, narrow: Any, work: Any, on: bool) -> None:
+    with Compute(CPU, precision, frozenset(narrow)).autocast(work):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-        assert torch.is_autocast_enabled("cpu") == narrow
-    assert product.dtype == (torch.bfloat16 if narrow else torch.float32)
+        assert torch.is_autocast_enabled("cpu") == on
+    assert product.dtype == (torch.bfloat16 if on else torch.float32)
     assert not torch.is_autocast_enabled("cpu")
 
 
@@ -121,15 +155,64 @@ def test_autocast_is_on_where_a_narrow_precision_serves(
 def test_autocast_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch, place: torch.device) -> None:
     asked = list[tuple[str, torch.dtype, bool]]()
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: asked.append((kind, dtype, enabled)))
-    Compute(place, "bfloat16").autocast(encoder=False)
+    Compute(place, "bfloat16").autocast("other")
     assert asked == [(place.type, torch.bfloat16, True)]
 
 
-@pytest.mark.parametrize(("amx", "encoder", "narrow"), [(True, True, True), (True, False, False), (False, True, False)])
-def test_what_is_chosen_decides_how_a_model_passes(machine: Machine, amx: bool, encoder: bool, narrow: bool) -> None:
-    machine.has(amx=amx)
-    with choose().autocast(encoder=encoder):
-        assert torch.is_autocast_enabled("cpu") == narrow
+# Trying it
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """As if this process had tried nothing yet."""
+    bfloat16.gain.cache_clear()
+    yield
+    bfloat16.gain.cache_clear()
+
+
+class Clock:
+    """Time that goes by as a test says: so many seconds a pass in float32, and in bfloat16."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, passes: Callable[[int, bool], float]) -> None:
+        self.now, self._passes, self._taken = 0.0, passes, 0
+        patch.setattr(bfloat16.time, "perf_counter", lambda: self.now)
+
+    def work(self) -> None:
+        self.now += self._passes(self._taken // 2, torch.is_autocast_enabled("cpu"))
+        self._taken += 1
+
+
+def test_the_least_times_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_rounds = {0, 2, 3}  # the first, and those in which others were at work
+    clock = Clock(monkeypatch, lambda taken, narrow: (50 if taken in slow_rounds else 1) * (1 if narrow else 3))
+    assert bfloat16._times_as_fast(clock.work) == pytest.approx(3)
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("work", ["encoder", "lstm"])
+def test_an_attempt_leaves_no_trace_and_is_made_once(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
+    threads, before, passes = torch.get_num_threads(), torch.random.get_rng_state(), list[tuple[int, bool]]()
+    compare = bfloat16._times_as_fast
+
+    def noted(passing: Callable[[], object]) -> float:
+        def listened() -> object:
+            passes.append((torch.get_num_threads(), torch.is_autocast_enabled("cpu")))
+            return passing()
+
+        return compare(listened)
+
+    monkeypatch.setattr(bfloat16, "_times_as_fast", noted)
+    found = bfloat16.gain(work)
+    assert found > 0
+    assert passes == [(1, False), (1, True)] * (1 + bfloat16.ROUNDS)
+    assert bfloat16.gain(work) == found
+    assert len(passes) == 2 * (1 + bfloat16.ROUNDS)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_other_models_are_never_tried() -> None:
+    assert bfloat16.gain("other") == 1
 
 
 # Memory

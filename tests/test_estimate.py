@@ -27,6 +27,7 @@ from distill_core.estimate import (
     work_by_stage,
 )
 from distill_core.events import Event, History, StageFinished, StageStarted, Step, stages_of
+from distill_core.models.sizes import WORKS, Work
 from distill_core.presets import PRESETS, load
 from distill_core.store import TEACHER_LOGITS, CacheKind, Store
 from distill_core.teaching import prepare_data
@@ -222,25 +223,64 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "GPUS", ("nothing-of-the-kind",))
 
 
+def has_flags(patch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
+    """A processor that says so of itself, as Linux passes it on."""
+    facts = folder / "cpuinfo"
+    facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_tile\n", encoding="utf-8")
+    patch.setattr(estimate, "CPU_FACTS", facts)
+
+
+UNKNOWN = ("float32", "bfloat16")
+
+
 @pytest.mark.usefixtures("without_gpu")
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("flags", "work", "settings", "expected"),
     [
-        ([], ("float32",)),
-        (["teacher.kind=pretrained"], ("float32", "bfloat16")),
-        (["training.precision=bfloat16"], ("bfloat16",)),
+        ("fpu avx512f", "encoder", [], ("float32",)),
+        ("fpu avx512f avx512_bf16", "encoder", [], UNKNOWN),
+        ("fpu avx512f avx512_bf16", "lstm", [], UNKNOWN),
+        ("fpu avx512f avx512_bf16", "other", [], ("float32",)),
+        ("amx_tile fpu", "lstm", [], UNKNOWN),
+        ("fpu avx512_bf16_of_another_kind", "lstm", [], ("float32",)),
+        ("fpu", "other", ["training.precision=bfloat16"], ("bfloat16",)),
+        ("fpu amx_tile", "encoder", ["training.precision=float32"], ("float32",)),
     ],
 )
-def test_without_a_gpu_only_an_encoder_may_compute_in_bfloat16(settings: list[str], expected: tuple[str, ...]) -> None:
-    config = load(settings=settings)
-    assert precisions(config) == expected
-    assert device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained").precision in expected
+def test_without_a_gpu_a_processor_with_instructions_for_it_may_compute_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    flags: str,
+    work: Work,
+    settings: list[str],
+    expected: tuple[str, ...],
+) -> None:
+    has_flags(monkeypatch, tmp_path, flags)
+    assert precisions(load(settings=settings), work) == expected
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("work", WORKS)
+def test_the_precision_that_this_machine_chooses_is_among_those_that_were_thought_possible(work: Work) -> None:
+    assert device.choose().precision_of(work) in precisions(RunConfig(), work)
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("facts", ["", "processor: 0\nFeatures: fp asimd bf16\n", None])
+def test_a_system_that_says_nothing_of_its_processor_may_have_any(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, facts: str | None
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if facts is not None:
+        file.write_text(facts, encoding="utf-8")
+    monkeypatch.setattr(estimate, "CPU_FACTS", file)
+    assert precisions(RunConfig(), "lstm") == UNKNOWN
 
 
 @pytest.mark.usefixtures("with_gpu")
 def test_a_gpu_may_compute_in_bfloat16() -> None:
-    assert precisions(RunConfig()) == ("float32", "bfloat16")
-    assert precisions(load(settings=["training.precision=float32"])) == ("float32",)
+    assert precisions(RunConfig(), "other") == UNKNOWN
+    assert precisions(load(settings=["training.precision=float32"]), "other") == ("float32",)
 
 
 @pytest.mark.usefixtures("without_gpu")
@@ -263,14 +303,17 @@ def test_a_student_can_begin_once_all_that_it_learns_from_is_there(store: Store,
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_what_a_student_learns_from_is_unknown_while_its_precision_is(store: Store) -> None:
-    config = RunConfig()
+@pytest.mark.parametrize("words", ["float32", "bfloat16"])
+def test_all_that_a_student_learns_from_has_to_be_of_one_precision(store: Store, words: str) -> None:
+    config = load(settings=["student.word_vectors=teacher"])
     publish(store, "tokens", keys.data_key(config, store.data_folder))
-    publish_teacher(store, config, "float32")
-    key = keys.teacher_key(config, "float32", store.data_folder)
+    publish_teacher(store, config, "bfloat16")
+    key = keys.teacher_key(config, "bfloat16", store.data_folder)
     store.complete("teachers", key, TEACHER_LOGITS, {"logits": torch.zeros(1)})
-    assert not teaching_is_kept(config, store)
-    assert teaching_is_kept(load(settings=["training.precision=float32"]), store)
+    publish(store, "words", keys.words_key(config, words, store.data_folder))
+    assert teaching_is_kept(config, store) is (words == "bfloat16")
+    fixed = load(settings=["student.word_vectors=teacher", "training.precision=float32"])
+    assert not teaching_is_kept(fixed, store)
 
 
 @pytest.mark.usefixtures("with_gpu")

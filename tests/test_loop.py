@@ -493,9 +493,7 @@ def test_outputs_of_gives_a_row_a_text_in_their_order(
     encoded: EncodedDataset, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "READING_TOKENS", 28)
-    rows = outputs_of(
-        lambda tokens, lengths: torch.stack([tokens[:, 0], lengths], 1), encoded.train, context, encoder=False
-    )
+    rows = outputs_of(lambda tokens, lengths: torch.stack([tokens[:, 0], lengths], 1), encoded.train, context, "other")
     first = encoded.train.flat[encoded.train.offsets[:-1]]
     assert rows.dtype == torch.float32
     assert torch.equal(rows, torch.stack([first, encoded.train.lengths_N], 1).float())
@@ -524,7 +522,7 @@ def test_logits_of_calls_back_once_a_batch(
     check = call if asked == "check" else context.check
     tick = call if asked == "tick" else (lambda texts: None)
     logits_of(model, encoded.val, replace(context, control=Control(heed=check)), tick=tick)
-    batches = len(reading_rows(encoded.val, encoder=False))
+    batches = len(reading_rows(encoded.val, "other"))
     assert batches > 4
     assert len(calls) == (batches if asked == "tick" else -(-batches // torch.get_num_threads()))
     if asked == "tick":

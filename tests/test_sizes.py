@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -22,7 +22,11 @@ from distill_core.models.sizes import (
     student_model,
     teacher_parameters,
     widths,
+    work_of,
+    works_of,
 )
+from distill_core.presets import load
+from distill_core.training import reading
 from tests.encoders import save_tiny
 
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -163,6 +167,46 @@ def test_an_assistant_of_another_teacher_is_an_lstm_with_the_students_dropout(te
     }
     found = assistant_model(parse(values))
     assert found == TeacherConfig(size="S", dropout=0.25)
+
+
+# What computes in them
+
+
+@roles
+@pytest.mark.parametrize("size", SIZES)
+def test_an_lstm_says_the_same_of_itself_as_its_settings(role: type[ModelConfig], size: Size) -> None:
+    config = role(size=size)
+    wide = widths(config).hidden >= 64
+    assert work_of(config) == classifier.build(config, 9, 2).work == ("lstm" if wide else "other")
+
+
+@pytest.mark.parametrize("kind", ["gru", "textcnn", "bag"])
+def test_no_other_student_gains_from_narrow_numbers(kind: Any) -> None:
+    config = StudentConfig(kind=kind, size="XL")
+    assert work_of(config) == reading.work_of(classifier.build(config, 9, 2)) == "other"
+
+
+def test_an_encoder_says_the_same_of_itself_as_its_settings(tmp_path: Path) -> None:
+    save_tiny(tmp_path, "bert")
+    model = pretrained.build(str(tmp_path), 3, 64)[0]
+    assert work_of(TeacherConfig(kind="pretrained", model=str(tmp_path))) == reading.work_of(model) == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], {"lstm", "other"}),
+        (["teacher.size=XS"], {"other"}),
+        (["student.size=XL"], {"lstm"}),
+        (["teacher.kind=pretrained"], {"encoder", "other"}),
+        (["teacher.kind=pretrained", "student.size=XL"], {"encoder", "lstm"}),
+        (["teacher.kind=pretrained", "training.assistant=S"], {"encoder", "lstm", "other"}),
+        (["teacher.size=XL", "student.like_teacher=true"], {"lstm"}),
+        (["data.name=csv", "data.path=own.csv", "teacher.kind=file"], {"other"}),
+    ],
+)
+def test_what_computes_in_a_run_is_all_its_models(settings: list[str], expected: set[str]) -> None:
+    assert works_of(load(settings=settings)) == expected
 
 
 # Encoders

@@ -309,7 +309,7 @@ def test_caching_reports_each_batch(
 ) -> None:
     monkeypatch.setattr(reading, "READING_TOKENS", 64)
     _, seconds = cache_logits(start(encoded), parts_of(encoded), context)
-    steps = sum(len(reading_rows(part, encoder=False)) for part in parts_of(encoded))
+    steps = sum(len(reading_rows(part, "other")) for part in parts_of(encoded))
     assert steps > len(parts_of(encoded))
     assert reported[0] == StageStarted("cache", steps)
     assert [event.step for event in reported if isinstance(event, Step)] == [*range(1, steps + 1)]

@@ -629,12 +629,12 @@ def test_a_team_reads_what_one_thread_reads(size: int, monkeypatch: pytest.Monke
         found = logits_of(course.model, TRAIN, course.context, tick=ticks.append)
     assert len(names) > 1
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    assert ticks == [len(rows) for rows in reading_rows(TRAIN, encoder=False)]
+    assert ticks == [len(rows) for rows in reading_rows(TRAIN, "other")]
 
 
 def test_a_reading_by_a_team_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "READING_TOKENS", 700)
-    batches, read = len(reading_rows(TRAIN, encoder=False)), list[int]()
+    batches, read = len(reading_rows(TRAIN, "other")), list[int]()
 
     def first_token(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
         read.append(len(tokens_BT))
@@ -644,7 +644,7 @@ def test_a_reading_by_a_team_goes_on_from_its_checkpoint(tmp_path: Path, monkeyp
         checkpoints = RunCheckpoints.of(tmp_path / "it", "code")
         context = Context(Compute(CPU, "float32"), lambda event: None, control, checkpoints=checkpoints)
         with threads(3):
-            return outputs_of(first_token, TRAIN, context, encoder=False, name="it")
+            return outputs_of(first_token, TRAIN, context, "other", name="it")
 
     monkeypatch.setattr(RunCheckpoints, "due", lambda self: True)
     with pytest.raises(Interrupted):

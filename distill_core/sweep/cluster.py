@@ -19,18 +19,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill_core import keys
 from distill_core.config import RunConfig
 from distill_core.control import What, Wish
 from distill_core.data import tables
 from distill_core.events import RunCancelled, RunInterrupted
+from distill_core.models.sizes import student_model, work_of
 from distill_core.store import CacheKind, Store
 from distill_core.sweep import joining, node
 from distill_core.sweep.board import Board
 from distill_core.sweep.node import RUN, TABLE, HomeNotSeen, Made, Order, Parcel
 from distill_core.sweep.workers import GRACE, Ended
+
+if TYPE_CHECKING:
+    from distill_core.device import Compute
 
 TICK = 0.25
 """Seconds between two looks at what people ask of runs."""
@@ -150,9 +154,9 @@ class RayWorkers:
         from distill_core import device
 
         store, home = self._store, self._store.data_folder
-        compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
-        caches = _caches(config, compute.precision, store) if self._away else ()
-        teacher = keys.teacher_key(config, compute.precision, home)
+        compute = device.choose(config.training.precision)
+        caches = _caches(config, compute, store) if self._away else ()
+        teacher = keys.teacher_key(config, compute.precision_of(work_of(config.teacher)), home)
         return Order(run_id, store.home, config.to_json(), store.wish(run_id).number, teacher, caches)
 
     def _parcels_of(self, order: Order, config: RunConfig) -> dict[str, Any]:
@@ -224,17 +228,18 @@ class RayWorkers:
             self._store.end_run(flight.run_id, end)
 
 
-def _caches(config: RunConfig, precision: str, store: Store) -> tuple[tuple[CacheKind, str], ...]:
+def _caches(config: RunConfig, compute: Compute, store: Store) -> tuple[tuple[CacheKind, str], ...]:
     """What the home folder holds of the things that a run would else have to compute, by kind and key."""
     folder, training = store.data_folder, config.training
+    teacher, student = (compute.precision_of(work_of(model)) for model in (config.teacher, student_model(config)))
     wanted: list[tuple[CacheKind, str]] = [
         ("tokens", keys.data_key(config, folder)),
-        ("teachers", keys.teacher_key(config, precision, folder)),
-        ("transfer", keys.transfer_key(config, precision, folder)),
-        ("words", keys.words_key(config, precision, folder)),
+        ("teachers", keys.teacher_key(config, teacher, folder)),
+        ("transfer", keys.transfer_key(config, teacher, folder)),
+        ("words", keys.words_key(config, teacher, folder)),
     ]
     seeds = range(training.seed, training.seed + training.seeds)
-    wanted += [("baselines", keys.baseline_key(config, precision, folder, seed, threads=1)) for seed in seeds]
+    wanted += [("baselines", keys.baseline_key(config, student, folder, seed, threads=1)) for seed in seeds]
     return tuple((kind, key) for kind, key in wanted if store.cached(kind, key) is not None)
 
 

@@ -22,6 +22,7 @@ from distill_core import keys
 from distill_core.config import RunConfig, parse
 from distill_core.errors import ConfigError, DistillError, RunError
 from distill_core.events import Event, Pace, RunStarted
+from distill_core.models.sizes import work_of
 from distill_core.store import CacheKind, Store
 
 Parcel = Mapping[str, bytes]
@@ -171,10 +172,10 @@ def _work(order: Order, config: RunConfig, store: Store, heard: Callable[[], Non
     from distill_core import device, worker
 
     _warm_up()
-    compute = device.choose(config.training.precision, encoder=config.teacher.kind == "pretrained")
-    if keys.teacher_key(config, compute.precision, store.data_folder) != order.teacher_key:
+    precision = device.choose(config.training.precision).precision_of(work_of(config.teacher))
+    if keys.teacher_key(config, precision, store.data_folder) != order.teacher_key:
         raise ConfigError(
-            f"node {platform.node()} must compute as the lab does to share its teacher, got {compute.precision} and "
+            f"node {platform.node()} must compute as the lab does to share its teacher, got {precision} and "
             "other packages, code or files; install the same there, and try training.precision=float32"
         )
 

@@ -10,6 +10,7 @@ from distill_core import estimate, keys, openmp
 from distill_core.config import RunConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DistillError
+from distill_core.models.sizes import student_model, work_of
 from distill_core.store import Store
 from distill_core.sweep.cells import ENDED, Cell
 from distill_core.sweep.record import SweepStatus
@@ -104,7 +105,7 @@ class _Alike:
     @classmethod
     def of(cls, run: RunConfig, seeds: int, store: Store) -> _Alike:
         folder, first = store.data_folder, run.training.seed
-        precisions = estimate.precisions(run)
+        precisions = estimate.precisions(run, work_of(student_model(run)))
         kept = [
             seed
             for seed in range(first, first + seeds)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill_core.data.batches import READING_TOKENS, EncodedTexts, sorted_rows
+from distill_core.models.sizes import Work
 from distill_core.training.context import Context
 from distill_core.training.team import team_of
 
@@ -42,22 +43,22 @@ def logits_of(
         name: keeps a checkpoint under this name, for a reading that takes long.
     """
     model.eval()
-    return outputs_of(model, texts, context, encoder=is_encoder(model), tick=tick, name=name)
+    return outputs_of(model, texts, context, work_of(model), tick=tick, name=name)
 
 
 def outputs_of(
     function: Callable[[Tensor, Tensor], Tensor],
     texts: EncodedTexts,
     context: Context,
+    work: Work,
     *,
-    encoder: bool,
     tick: Callable[[int], None] = lambda texts: None,
     name: str | None = None,
 ) -> Tensor:
     """What a function of token ids and lengths makes of all texts, a row each, in their order; float32 on the CPU.
 
     Args:
-        encoder: whether it is a transformer that reads.
+        work: what computes in it.
         name: keeps a checkpoint under this name, for a reading that takes long.
     """
     parts = list[Tensor]()
@@ -66,11 +67,11 @@ def outputs_of(
         parts.append(saved[0]["rows"])
     known = saved[1]["batches"] if saved is not None else 0
     texts = texts.to(context.compute.device)
-    order = reading_rows(texts, encoder=encoder)
+    order = reading_rows(texts, work)
 
     def read(rows: Tensor) -> Tensor:
         batch = texts.gather(rows)
-        with torch.inference_mode(), context.compute.autocast(encoder=encoder):
+        with torch.inference_mode(), context.compute.autocast(work):
             return function(batch.tokens_BT, batch.lengths_B).float()
 
     for rows in order[:known]:
@@ -91,18 +92,19 @@ def outputs_of(
     return rows_N
 
 
-def reading_rows(texts: EncodedTexts, *, encoder: bool) -> list[Tensor]:
+def reading_rows(texts: EncodedTexts, work: Work) -> list[Tensor]:
     """The rows of each batch in which all texts are read: those of an encoder are smaller, as its states are wider."""
-    return sorted_rows(texts, READING_TOKENS // (2 if encoder else 1))
+    return sorted_rows(texts, READING_TOKENS // (2 if work == "encoder" else 1))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.cpu() for part in parts])
 
 
-def is_encoder(model: nn.Module) -> bool:
-    """Whether a model is a transformer under a head."""
-    return hasattr(model, "encoder")
+def work_of(model: nn.Module) -> Work:
+    """What computes in a model."""
+    work: Work = getattr(model, "work", "other")
+    return work
 
 
 def validation_score(model: nn.Module, texts: EncodedTexts, context: Context) -> Score:

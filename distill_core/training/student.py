@@ -12,7 +12,7 @@ from distill_core.data.batches import NO_LABEL, Batch, EncodedTexts, SampleLogit
 from distill_core.training.context import Context
 from distill_core.training.loop import fit
 from distill_core.training.losses import cross_entropy, distillation_loss, divergence, ramped
-from distill_core.training.reading import Score, is_encoder, validation_score
+from distill_core.training.reading import Score, validation_score, work_of
 from distill_core.training.slow_motion import explained
 from distill_core.training.terms import Terms
 
@@ -126,7 +126,7 @@ def distil_jointly(
 
 
 def _answer(model: nn.Module, batch: Batch, context: Context) -> Tensor:
-    with context.compute.autocast(encoder=is_encoder(model)):
+    with context.compute.autocast(work_of(model)):
         logits_BC: Tensor = model(batch.tokens_BT, batch.lengths_B)
     return logits_BC.float()
 

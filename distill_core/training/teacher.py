@@ -33,12 +33,12 @@ from distill_core.training.language_model import LanguageModel
 from distill_core.training.loop import fit
 from distill_core.training.reading import (
     Score,
-    is_encoder,
     logits_of,
     outputs_of,
     reading_rows,
     score_of,
     validation_score,
+    work_of,
 )
 from distill_core.training.terms import Terms
 
@@ -88,7 +88,7 @@ def pretrain(
 
     def loss(batch: Batch, done: float) -> Terms:
         assert batch.rows_B is not None
-        with context.compute.autocast(encoder=False):
+        with context.compute.autocast(model.work):
             ce = language_model(batch, texts.gather(batch.rows_B))
         return Terms(ce, ce)
 
@@ -98,7 +98,7 @@ def pretrain(
         total = torch.zeros((), device=device)
         for rows, batch in sorted_batches(held_out, READING_TOKENS):
             context.check()
-            with torch.inference_mode(), context.compute.autocast(encoder=False):
+            with torch.inference_mode(), context.compute.autocast(model.work):
                 total += language_model(batch.to(device), batch) * int(words[rows].sum())
         ce = float(total) / int(words.sum())
         return Score(-ce, ce)
@@ -150,7 +150,7 @@ def finetune(
     """
 
     def loss(batch: Batch, done: float) -> Terms:
-        with context.compute.autocast(encoder=is_encoder(model)):
+        with context.compute.autocast(work_of(model)):
             logits_BC = model(batch.tokens_BT, batch.lengths_B)
         ce = batch.share * F.cross_entropy(logits_BC.float(), batch.labels_B)
         return Terms(ce, ce)
@@ -172,7 +172,7 @@ def finetune(
             context=context,
             warmup=WARMUP if config.kind == "pretrained" else 0.0,
             divisible=True,
-            steady=not is_encoder(model),
+            steady=work_of(model) != "encoder",
         )
         outcome.accuracy = best.accuracy
     return outcome.seconds
@@ -217,7 +217,7 @@ def finetune_head(
         Seconds it took.
     """
     texts = (train, val)
-    reading = sum(len(reading_rows(part, encoder=True)) for part in texts)
+    reading = sum(len(reading_rows(part, "encoder")) for part in texts)
     steps = batch_count(train, config.batch_size)
     epochs = FROZEN_PASSES * config.epochs
     model.eval()
@@ -225,7 +225,7 @@ def finetune_head(
         tick, place = _Ticker("finetune", context), context.compute.device
         pooled = SampleLogits.of(
             [
-                (part, outputs_of(model.pool, part, context, encoder=True, tick=tick, name=f"pooled-{index}"))
+                (part, outputs_of(model.pool, part, context, "encoder", tick=tick, name=f"pooled-{index}"))
                 for index, part in enumerate(texts)
             ]
         ).to(place)
@@ -263,7 +263,7 @@ def cache_logits(
 
     No label is read, so the test split stays closed.
     """
-    steps = sum(len(reading_rows(texts, encoder=is_encoder(model))) for texts in parts)
+    steps = sum(len(reading_rows(texts, work_of(model))) for texts in parts)
     with context.stage(stage, steps) as outcome:
         tick = _Ticker(stage, context)
         logits = SampleLogits.of(
@@ -278,8 +278,8 @@ def cache_logits(
 def read_words(model: TransformerClassifier, words: EncodedTexts, context: Context) -> Tensor:
     """What an encoder makes of each word read by itself, `[V, W]`, in the order of the words."""
     model.eval()
-    with context.stage("words", len(reading_rows(words, encoder=True))):
-        return outputs_of(model.pool, words, context, encoder=True, tick=_Ticker("words", context), name="words")
+    with context.stage("words", len(reading_rows(words, "encoder"))):
+        return outputs_of(model.pool, words, context, "encoder", tick=_Ticker("words", context), name="words")
 
 
 class _Ticker:

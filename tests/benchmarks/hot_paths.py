@@ -28,7 +28,7 @@ from distill_core.data.sources import Dataset
 from distill_core.data.vocabulary import tokenize
 from distill_core.events import Step
 from distill_core.models import classifier
-from distill_core.models.sizes import parameter_count, widths
+from distill_core.models.sizes import WORKS, parameter_count, widths, work_of
 from distill_core.store import Store
 from distill_core.training.context import Context
 from distill_core.training.reading import logits_of
@@ -77,8 +77,14 @@ def _first(texts: EncodedTexts, count: int) -> EncodedTexts:
     return EncodedTexts(texts.ids_N[:count], texts.labels_N[:count], texts.flat[:end], texts.offsets[: count + 1])
 
 
-def _context(*, encoder: bool) -> Context:
-    return Context(device.choose(encoder=encoder), emit=lambda event: None)
+def _context() -> Context:
+    return Context(device.choose(), emit=lambda event: None)
+
+
+def _dtype(compute: device.Compute, settings: ModelConfig) -> torch.dtype:
+    """The numbers that a model's products are made of."""
+    found: torch.dtype = getattr(torch, compute.precision_of(work_of(settings)))
+    return found
 
 
 def _built(settings: ModelConfig, place: torch.device) -> torch.nn.Module:
@@ -108,21 +114,25 @@ def _shape(settings: ModelConfig) -> dict[str, int]:
 def _teacher_minilm() -> HotPath:
     from distill_core.models import pretrained  # transformers take seconds to import
 
-    context = _context(encoder=True)
-    model, pieces = pretrained.build(MINILM, CLASSES, TeacherConfig().encoder_max_tokens)
+    context, settings = _context(), TeacherConfig(kind="pretrained")
+    model, pieces = pretrained.build(MINILM, CLASSES, settings.encoder_max_tokens)
     model.to(context.compute.device)
     rows = pieces.encode_all(_texts().train.texts[:READ_TEXTS])
     return HotPath(
         partial(logits_of, model, EncodedTexts.without_labels(rows), context),
         work=floors.encoder_pass([len(row) for row in rows]),
-        dtype=torch.bfloat16 if context.compute.precision == "bfloat16" else torch.float32,
+        dtype=_dtype(context.compute, settings),
     )
 
 
 def _teacher_lstm() -> HotPath:
-    settings, context, texts = TeacherConfig(), _context(encoder=False), _first(_data().train, READ_TEXTS)
+    settings, context, texts = TeacherConfig(), _context(), _first(_data().train, READ_TEXTS)
     model = _built(settings, context.compute.device)
-    return HotPath(partial(logits_of, model, texts, context), work=_reading_work(settings, texts.lengths_N.tolist()))
+    return HotPath(
+        partial(logits_of, model, texts, context),
+        work=_reading_work(settings, texts.lengths_N.tolist()),
+        dtype=_dtype(context.compute, settings),
+    )
 
 
 def _student_step(size: Size, *, long: bool) -> HotPath:
@@ -130,10 +140,11 @@ def _student_step(size: Size, *, long: bool) -> HotPath:
     words, settings = len(_data().vocabulary), StudentConfig(size=size)
     texts = made_texts([LONG] * LONG_TEXTS, words) if long else _first(_data().train, SHORT_TEXTS)
     tokens = float(texts.lengths_N.float().mean())
-    step = floors.recurrent_step(BATCH, tokens, **_shape(settings))
+    step, compute = floors.recurrent_step(BATCH, tokens, **_shape(settings)), device.choose()
     return HotPath(
-        epoch_of(settings, texts, words, device.choose(encoder=False)),
+        epoch_of(settings, texts, words, compute),
         batches.batch_count(texts, BATCH),
+        dtype=_dtype(compute, settings),
         work=step + floors.adam_update(parameter_count(settings, words, CLASSES)),
     )
 
@@ -154,7 +165,7 @@ def _pieces() -> HotPath:
 def _prediction(count: int) -> HotPath:
     """Answers of an LSTM teacher and its student, as the command `predict` and the page Compare get them."""
     roles: dict[str, ModelConfig] = {"teacher": TeacherConfig(), "student": StudentConfig()}
-    data, place, limit = _data(), device.choose().device, DataConfig().max_tokens
+    data, place, limit = _data(), device.choose("float32").device, DataConfig().max_tokens
     reading = VocabularyReading(data.vocabulary, limit)
     readers = {role: Reader(_built(settings, place), reading, place) for role, settings in roles.items()}
     predictor = Predictor(data.label_names, data.vocabulary, limit, readers)
@@ -203,7 +214,7 @@ def measured(name: str, repeats: int) -> dict[str, Any]:
     path = PATHS[name]()
     path.action()
     seconds = statistics.median(_seconds(path.action) for _ in range(repeats)) / path.things
-    on_cpu = device.choose().device.type == "cpu"
+    on_cpu = device.choose("float32").device.type == "cpu"
     floor = path.work.floor_seconds(_rates(path.dtype)) if path.work is not None and on_cpu else None
     return {
         "value": seconds * 1000 if path.named is None else 1 / seconds,
@@ -237,7 +248,7 @@ def machine() -> dict[str, Any]:
     }
     return {
         "device": device.name(compute.device),
-        "precision of an encoder": compute.precision,
+        "precision": {work: compute.precision_of(work) for work in WORKS},
         "threads": threads,
         "large products, times those of one thread": floors.gain(threads),
         "flops of products": products,

@@ -65,7 +65,7 @@ def _set_up() -> None:
 
     device.keep_memory()
     device.use_all_cores()
-    epoch_of(StudentConfig(size="XS"), made_texts([LEAST_TOKENS] * 4, 10), 10, device.choose(encoder=False))()
+    epoch_of(StudentConfig(size="XS"), made_texts([LEAST_TOKENS] * 4, 10), 10, device.choose())()
 
 
 def made_texts(lengths: Sequence[int], vocabulary: int, seed: int = 0) -> EncodedTexts:
@@ -187,7 +187,7 @@ def measured(point: Point) -> Measured:
     if not point.graphs:
         loop.gains_by_graphs = lambda model, place: False
     lengths = varied_lengths(point.texts, point.tokens, point.spread)
-    texts, compute = made_texts(lengths, point.vocabulary), device.choose(encoder=False)
+    texts, compute = made_texts(lengths, point.vocabulary), device.choose()
     before = peak_mb(compute.device)
     epoch = epoch_of(StudentConfig(size=point.size), texts, point.vocabulary, compute, point.batch)
     seconds, computing = min(_timed(epoch) for _ in range(REPEATS))

@@ -127,6 +127,7 @@ def _train(task: str, home: Path, limit: int | None, epochs: int | None, contend
 def _machine() -> dict[str, Any]:
     """What the figures depend on."""
     from distill_core import device
+    from distill_core.models.sizes import WORKS
 
     compute = device.choose()
     facts = _processor(Path("/proc/cpuinfo"))
@@ -135,7 +136,7 @@ def _machine() -> dict[str, Any]:
         **facts,
         "cores": device.cores(),
         "device": device.name(compute.device),
-        "precision of distill_core": compute.precision,
+        "precision of distill_core": {work: compute.precision_of(work) for work in WORKS},
         "precision of the others": "float32",
         "versions": versions,
     }
