@@ -232,7 +232,10 @@ def test_threads_that_ask_at_the_same_time_get_their_own_answers(store: Store, e
     expected = [predictor.predict([text]) for text in TEXTS]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda text: predictor.predict([text]), TEXTS * 20))
-    assert found == expected * 20
+    for (answer,), (same,) in zip(found, expected * 20, strict=True):
+        assert answer["text"] == same["text"]
+        for role in ("teacher", "student", "baseline"):  # products of a library may differ in their last digits
+            assert answer[role] == pytest.approx(same[role], abs=1e-5)
 
 
 def test_only_the_models_that_are_wanted_are_read(store: Store, encoded: EncodedDataset) -> None:
