@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -297,8 +298,9 @@ def _found_datasets(store: Store) -> list[dict[str, Any]]:
 
 def _doctor(options: argparse.Namespace) -> int:
     from distill_core import device
+    from distill_core.computing import narrow_here
 
-    compute = device.choose()
+    compute = device.choose(faster=partial(narrow_here, Store(options.home)))
     found = {
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},

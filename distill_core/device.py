@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -18,8 +19,6 @@ MALLOC_SETTINGS = ((-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 64 << 20))
 """M_MMAP_THRESHOLD, the largest that every version allows; M_TRIM_THRESHOLD; M_TOP_PAD: mallopt(3), in bytes."""
 
 Precision = Literal["float32", "bfloat16"]
-PAYS = 1.15
-"""Times as fast as in float32 that bfloat16 has to be for its coarser numbers."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,19 @@ class Compute:
     @property
     def name(self) -> str:
         """As in `cpu bfloat16 encoder lstm`: what has computed a thing decides its last digits."""
-        return " ".join(
-            [self.device.type, self.precision, *(sorted(self.narrow) if self.precision != "float32" else ())]
-        )
+        narrow = sorted(self.narrow) if self.precision == "bfloat16" else []
+        return " ".join([self.device.type, self.precision, *narrow])
 
-    def precision_of(self, *works: Work) -> Precision:
-        """The precision of a model, or the narrowest of several."""
-        return self.precision if self.narrow.intersection(works) else "float32"
+    def among(self, works: Collection[Work]) -> Compute:
+        """The same for these kinds of model alone: float32 where none of them is narrow."""
+        narrow = self.narrow.intersection(works)
+        if self.precision == "float32" or not narrow:
+            return Compute(self.device, "float32")
+        return Compute(self.device, self.precision, narrow)
+
+    def precision_of(self, work: Work) -> Precision:
+        """The precision of a model."""
+        return self.precision if work in self.narrow else "float32"
 
     def autocast(self, work: Work) -> AbstractContextManager[None]:
         """Mixed precision for a model's forward pass; does nothing in float32."""
@@ -47,25 +52,27 @@ class Compute:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=narrow)
 
 
-def faster_in_bfloat16(device: torch.device) -> frozenset[Work]:
-    """The kinds of model that `device` computes faster in bfloat16 than in float32.
+def place() -> torch.device:
+    """CUDA when available, else CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    All on CUDA of capability ≥ 8. A CPU that has instructions for it is tried: a tenth of a second, once a process.
+
+def choose(
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    faster: Callable[[], frozenset[Work]] = bfloat16.faster,
+) -> Compute:
+    """Where to compute, and with `auto` in bfloat16 what is faster so: on CUDA of capability ≥ 8 everything.
+
+    Args:
+        faster: the kinds of model that a CPU computes faster so; asked where it has instructions for that (x86).
     """
-    if device.type == "cuda":
-        return frozenset(WORKS if torch.cuda.get_device_capability(device) >= (8, 0) else ())
-    if not (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
-        return frozenset()
-    return frozenset(work for work in WORKS if bfloat16.gain(work) >= PAYS)
-
-
-def choose(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Compute:
-    """CUDA when available, else CPU; with `auto`, bfloat16 for the models that are faster so, else float32."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = place()
     if precision != "auto":
         return Compute(device, precision)
-    narrow = faster_in_bfloat16(device)
-    return Compute(device, "bfloat16", narrow) if narrow else Compute(device, "float32")
+    if device.type == "cuda":
+        return Compute(device, "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32")
+    able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return Compute(device, "bfloat16", faster() if able else frozenset()).among(WORKS)
 
 
 def count() -> int:

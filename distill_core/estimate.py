@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from distill_core import keys, openmp
+from distill_core import keys, machine, openmp, processor
 from distill_core.config import MINILM, ModelConfig, RunConfig, TeacherConfig
 from distill_core.data.profile import Profile
 from distill_core.errors import DataError, DistillError
@@ -41,9 +40,6 @@ WORD_PIECES = 1.3
 """Word pieces of an encoder to one word of ours."""
 READ_RATE = 4000.0
 """Texts read and tokenised in a second."""
-CPU_FACTS = Path("/proc/cpuinfo")
-CPU_FLAGS = re.compile(r"^flags\s*:(.*)", re.MULTILINE)
-BFLOAT16_FLAGS = frozenset({"amx_tile", "avx512_bf16"})
 GPUS = ("nvidia[0-9]*", "nvmap", "kfd", "dxg")
 """Files of GPUs in /dev: NVIDIA's, Jetson's, AMD's, and either under WSL."""
 TEACHER_STAGES = ("pretrain", "finetune", "cache", "transfer", "words")
@@ -80,18 +76,22 @@ def cached_stages(config: RunConfig, store: Store) -> set[str]:
     """The stages whose outcome lies in the home folder."""
     folder, cached = store.data_folder, set[str]()
     try:
-        if store.cached("tokens", keys.data_key(config, folder)):
+        if _is_read(config, store):
             cached.add("read")
     except DistillError:  # the file of a past run may be gone
         return cached
-    for precision in precisions(config, work_of(config.teacher)):
+    for precision in precisions(config, work_of(config.teacher), store):
         cached |= _cached_of_teacher(config, store, precision)
     seed = config.training.seed
-    for precision in precisions(config, work_of(student_model(config))):
+    for precision in precisions(config, work_of(student_model(config)), store):
         baselines = (keys.baseline_key(config, precision, folder, seed, threads) for threads in (1, openmp.cores()))
         if any(store.cached("baselines", key) for key in baselines):
             cached.add("baseline")
     return cached
+
+
+def _is_read(config: RunConfig, store: Store) -> bool:
+    return store.cached("tokens", keys.data_key(config, store.data_folder)) is not None
 
 
 def _cached_of_teacher(config: RunConfig, store: Store, precision: str) -> set[str]:
@@ -109,12 +109,10 @@ def _cached_of_teacher(config: RunConfig, store: Store, precision: str) -> set[s
 def teaching_is_kept(config: RunConfig, store: Store) -> bool:
     """Whether a student of this configuration can begin at once: all that it learns from lies in the home folder.
 
-    Where only PyTorch could tell the precision, the teacher that is there is taken for the one that is needed.
+    Where only PyTorch could tell the precision, all has to be there in each that it may be.
     """
-    if "read" not in cached_stages(config, store):
-        return False
-    kinds = precisions(config, work_of(config.teacher))
-    return any(_has_taught(config, store, precision) for precision in kinds)
+    kinds = precisions(config, work_of(config.teacher), store)
+    return _is_read(config, store) and all(_has_taught(config, store, precision) for precision in kinds)
 
 
 def _has_taught(config: RunConfig, store: Store, precision: str) -> bool:
@@ -124,21 +122,16 @@ def _has_taught(config: RunConfig, store: Store, precision: str) -> bool:
     return config.teacher.kind == "file" or (teacher is not None and (teacher / TEACHER_LOGITS).is_file())
 
 
-def precisions(config: RunConfig, work: Work) -> tuple[str, ...]:
+def precisions(config: RunConfig, work: Work, store: Store) -> tuple[str, ...]:
     """What the precision of one of a run's models may be, as far as that can be said without PyTorch."""
     if config.training.precision != "auto":
         return (config.training.precision,)
-    narrow = may_have_gpu() or (work != "other" and may_have_bfloat16())
-    return ("float32", "bfloat16") if narrow else ("float32",)
-
-
-def may_have_bfloat16() -> bool:
-    """Whether the processor may have instructions for bfloat16; only Linux on x86 says so without PyTorch."""
-    try:
-        flags = CPU_FLAGS.search(CPU_FACTS.read_text(encoding="utf-8"))
-    except OSError:
-        return True
-    return flags is None or not BFLOAT16_FLAGS.isdisjoint(flags[1].split())
+    if may_have_gpu():
+        return ("float32", "bfloat16")
+    if work == "other" or not processor.may_have_bfloat16():
+        return ("float32",)
+    known = machine.narrow(store)
+    return ("float32", "bfloat16") if known is None else ("bfloat16" if work in known else "float32",)
 
 
 def may_have_gpu() -> bool:

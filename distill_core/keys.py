@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from distill_core import processor
 from distill_core.config import RunConfig, digest
 from distill_core.data.sources import fingerprint
 from distill_core.models.sizes import student_model
@@ -94,6 +95,11 @@ def baseline_key(config: RunConfig, precision: str, folder: Path, seed: int, thr
             code_version("models", "training", "students", "baselines"),
         ]
     )
+
+
+def machine_key() -> str:
+    """Hash of all that decides how fast this kind of machine computes in one precision and in another."""
+    return digest([processor.name(), _version("torch"), code_version("bfloat16", "device")])
 
 
 @lru_cache(maxsize=8)

@@ -11,13 +11,14 @@ import torch
 from distill_core import baselines, device, evaluation, keys, teachers
 from distill_core.analysis import metrics
 from distill_core.checkpoints import RunCheckpoints
+from distill_core.computing import compute_for
 from distill_core.config import ModelConfig, RunConfig
 from distill_core.control import Control
 from distill_core.evaluation import Candidate
 from distill_core.events import Emit, RunStarted, Warned, stages_of
 from distill_core.job import Job
 from distill_core.models import classifier
-from distill_core.models.sizes import student_model, works_of
+from distill_core.models.sizes import student_model
 from distill_core.store import ENCODER, TEACHER_WEIGHTS, Store
 from distill_core.students import Students, train_students
 from distill_core.teaching import Teaching, prepare_teaching, read_data
@@ -43,10 +44,10 @@ def run(run_id: str, store: Store, emit: Emit, control: Control) -> Result:
     config = store.config(run_id)
     device.use_all_cores()
     device.keep_memory()
-    compute = device.choose(config.training.precision)
+    compute = compute_for(config, store)
     checkpoints = store.checkpoints(run_id, compute.name, control.clock)
     context = Context(compute, emit, control, checkpoints=checkpoints)
-    emit(RunStarted(run_id, _stages(config, store), compute.device.type, compute.precision_of(*works_of(config))))
+    emit(RunStarted(run_id, _stages(config, store), compute.device.type, compute.precision))
     if checkpoints.lost:
         emit(Warned("The run began anew: since it was interrupted, the lab or the machine has changed."))
 
@@ -161,7 +162,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "run_id": job.run_id,
         "status": "finished",
         "device": job.context.compute.device.type,
-        "precision": job.context.compute.precision_of(*works_of(config)),
+        "precision": job.context.compute.precision,
         "dataset": config.data.name,
         "seed": config.training.seed,
         "labels": list(data.label_names),

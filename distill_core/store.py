@@ -53,6 +53,8 @@ _END_STATES: Mapping[type[events.Event], State] = {
 }
 RunEnd = events.RunFinished | events.RunFailed | events.RunCancelled | events.RunInterrupted
 CacheKind = Literal["teachers", "tokens", "transfer", "words", "baselines"]
+Kept = Literal[CacheKind, "machines"]
+"""What is kept by a key: caches, and what was found out of kinds of machine, which nobody has to clean."""
 TEACHER_WEIGHTS = "teacher.safetensors"
 BASELINE_WEIGHTS = "baseline.safetensors"
 TEACHER_LOGITS = "logits.safetensors"
@@ -491,12 +493,12 @@ class Store:
 
     # Caches
 
-    def cached(self, kind: CacheKind, key: str) -> Path | None:
+    def cached(self, kind: Kept, key: str) -> Path | None:
         """The folder of something computed before; None if there is none."""
         folder = self.home / kind / key
         return folder if folder.is_dir() else None
 
-    def usable(self, kind: CacheKind, key: str) -> Path | None:
+    def usable(self, kind: Kept, key: str) -> Path | None:
         """The same for those who are about to read it: what a bad disk has spoilt goes, to be computed again."""
         folder = self.cached(kind, key)
         if folder is None or files.all_whole(folder):
@@ -507,7 +509,7 @@ class Store:
         shutil.rmtree(aside, ignore_errors=True)
         return None
 
-    def publish(self, kind: CacheKind, key: str, fill: Callable[[Path], None]) -> Path:
+    def publish(self, kind: Kept, key: str, fill: Callable[[Path], None]) -> Path:
         """Keeps something computed under its key: `fill` writes into the folder that it is given."""
         folder = self.home / kind / key
         try:
@@ -519,7 +521,7 @@ class Store:
                 raise
         return folder
 
-    def complete(self, kind: CacheKind, key: str, name: str, tensors: dict[str, Tensor]) -> None:
+    def complete(self, kind: Kept, key: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to something that was published before."""
         files.write_tensors(self.home / kind / key / name, tensors)
 

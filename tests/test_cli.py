@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from distill_core import __main__ as command_line
-from distill_core import worker
+from distill_core import machine, worker
 from distill_core.__main__ import main
 from distill_core.data import sources
 from distill_core.data.sources import HUB, SOURCES
@@ -523,7 +523,9 @@ def test_listings_answer_in_json(home: Path, first: dict[str, Any]) -> None:
     doctor = last_json(core(home, "doctor", "--json"))
     assert doctor["versions"]["torch"].startswith("2.13.0")
     assert doctor["device"]
-    assert doctor["precision"] in ("float32", "bfloat16")
+    assert doctor["precision"] == ("bfloat16" if doctor["bfloat16"] else "float32")
+    if doctor["device"] == "cpu":
+        assert doctor["bfloat16"] == sorted(machine.narrow(Store(home)) or [])
     assert list(doctor["data"]) == LISTED
     assert doctor["data"]["rotten_tomatoes"] is True
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType, SimpleNamespace
+from collections.abc import Callable, Collection, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from distill_core import bfloat16, device
-from distill_core.device import MALLOC_SETTINGS, PAYS, Compute, choose, faster_in_bfloat16, keep_memory
-from distill_core.models.sizes import WORKS
+from distill_core.device import MALLOC_SETTINGS, Compute, choose, keep_memory, place
+from distill_core.models.sizes import WORKS, Work
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -22,9 +22,9 @@ class Machine:
     """Hardware that a test makes up."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
-        self.tried = list[str]()
-        self.has(cuda=False, flags=())
+        self._patch, self._faster = patch, frozenset[Work]()
+        self.tried = 0
+        self.has()
 
     def has(
         self,
@@ -32,19 +32,21 @@ class Machine:
         cuda: bool = False,
         capability: tuple[int, int] = (8, 0),
         flags: Sequence[str] = (),
-        gains: Mapping[str, float] = MappingProxyType({}),
+        faster: Collection[Work] = (),
     ) -> None:
-        """Says what there is: a GPU, instructions of the CPU, and how many times as fast bfloat16 is there."""
-
-        def gain(work: str) -> float:
-            self.tried.append(work)
-            return gains.get(work, 1.0)
-
+        """Says what there is: a GPU, instructions of the CPU, and the models that it computes faster in bfloat16."""
+        self._faster = frozenset(faster)
         self._patch.setattr(torch.cuda, "is_available", lambda: cuda)
         self._patch.setattr(torch.cuda, "get_device_capability", lambda place: capability)
         self._patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in flags)
         self._patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "avx512_bf16" in flags)
-        self._patch.setattr(bfloat16, "gain", gain)
+
+    def chosen(self, precision: Any = "auto") -> Compute:
+        return choose(precision, self._try)
+
+    def _try(self) -> frozenset[Work]:
+        self.tried += 1
+        return self._faster
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
 def test_a_run_is_placed_on_cuda_where_there_is_one(machine: Machine, cuda: bool, precision: Any) -> None:
     machine.has(cuda=cuda)
-    assert choose(precision).device == (CUDA if cuda else CPU)
+    assert machine.chosen(precision).device == place() == (CUDA if cuda else CPU)
 
 
 # How precisely
@@ -71,55 +73,57 @@ def test_a_run_is_placed_on_cuda_where_there_is_one(machine: Machine, cuda: bool
 def test_a_gpu_computes_everything_in_bfloat16_from_capability_8_on(
     machine: Machine, capability: tuple[int, int], narrow: bool
 ) -> None:
-    machine.has(cuda=True, capability=capability)
-    assert choose() == Compute(CUDA, "bfloat16" if narrow else "float32")
-
-
-def test_a_cpus_instructions_say_nothing_of_a_gpu(machine: Machine) -> None:
-    machine.has(cuda=True, capability=(7, 5), flags=["amx"], gains={"encoder": 4.0})
-    assert faster_in_bfloat16(CUDA) == frozenset()
-    assert faster_in_bfloat16(CPU) == {"encoder"}
+    machine.has(cuda=True, capability=capability, flags=["amx"], faster=["encoder"])
+    assert machine.chosen() == Compute(CUDA, "bfloat16" if narrow else "float32")
+    assert machine.tried == 0
 
 
 @pytest.mark.parametrize("flag", ["amx", "avx512_bf16"])
-@pytest.mark.parametrize(
-    ("gains", "narrow"),
-    [
-        ({"encoder": 0.5, "lstm": 0.9}, set()),
-        ({"encoder": 1.9, "lstm": 1.5}, {"encoder", "lstm"}),
-        ({"encoder": 1.9, "lstm": 0.9}, {"encoder"}),
-        ({"encoder": 0.9, "lstm": 1.5}, {"lstm"}),
-        ({"encoder": PAYS, "lstm": PAYS - 0.01}, {"encoder"}),
-    ],
-)
+@pytest.mark.parametrize("faster", [["encoder", "lstm"], ["encoder"], ["lstm"]])
 def test_a_cpu_computes_in_bfloat16_what_it_was_seen_to_be_faster_at(
-    machine: Machine, flag: str, gains: Mapping[str, float], narrow: set[Any]
+    machine: Machine, flag: str, faster: list[Work]
 ) -> None:
-    machine.has(flags=[flag], gains=gains)
-    expected = Compute(CPU, "bfloat16", frozenset(narrow)) if narrow else Compute(CPU, "float32")
-    assert choose() == expected
+    machine.has(flags=[flag], faster=faster)
+    assert machine.chosen() == Compute(CPU, "bfloat16", frozenset(faster))
+    assert machine.tried == 1
+
+
+def test_a_cpu_that_is_faster_at_nothing_computes_in_float32(machine: Machine) -> None:
+    machine.has(flags=["avx512_bf16"])
+    assert machine.chosen() == Compute(CPU, "float32")
+    assert machine.tried == 1
 
 
 def test_without_instructions_for_it_bfloat16_is_not_even_tried(machine: Machine) -> None:
-    machine.has(gains={"encoder": 9.0, "lstm": 9.0})
-    assert choose() == Compute(CPU, "float32")
-    assert machine.tried == []
+    machine.has(faster=["encoder", "lstm"])
+    assert machine.chosen() == Compute(CPU, "float32")
+    assert machine.tried == 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_precision_that_was_asked_for_is_used_for_every_model_and_nothing_is_tried(
     machine: Machine, precision: Any
 ) -> None:
-    machine.has(flags=["amx"], gains={"encoder": 9.0})
-    compute = choose(precision)
+    machine.has(flags=["amx"], faster=["encoder"])
+    compute = machine.chosen(precision)
     assert {compute.precision_of(work) for work in WORKS} == {precision}
-    assert machine.tried == []
+    assert machine.tried == 0
 
 
-def test_the_precision_of_several_models_is_the_narrowest() -> None:
-    compute = Compute(CPU, "bfloat16", frozenset({"encoder"}))
-    assert compute.precision_of("encoder") == compute.precision_of("encoder", "other") == "bfloat16"
-    assert compute.precision_of("lstm") == compute.precision_of("lstm", "other") == compute.precision_of() == "float32"
+@pytest.mark.parametrize(
+    ("works", "expected"),
+    [
+        (["encoder", "other"], Compute(CPU, "bfloat16", frozenset({"encoder"}))),
+        (["encoder", "lstm"], Compute(CPU, "bfloat16", frozenset({"encoder", "lstm"}))),
+        (["other"], Compute(CPU, "float32")),
+        ([], Compute(CPU, "float32")),
+    ],
+)
+def test_models_that_are_not_there_decide_nothing(works: list[Work], expected: Compute) -> None:
+    found = Compute(CPU, "bfloat16", frozenset({"encoder", "lstm"})).among(works)
+    assert found == expected
+    assert found.name == expected.name
+    assert Compute(CPU, "float32").among(works) == Compute(CPU, "float32")
 
 
 def test_what_computes_otherwise_has_another_name() -> None:
@@ -162,14 +166,6 @@ def test_autocast_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch, place: 
 # Trying it
 
 
-@pytest.fixture
-def fresh() -> Iterator[None]:
-    """As if this process had tried nothing yet."""
-    bfloat16.gain.cache_clear()
-    yield
-    bfloat16.gain.cache_clear()
-
-
 class Clock:
     """Time that goes by as a test says: so many seconds a pass in float32, and in bfloat16."""
 
@@ -188,31 +184,48 @@ def test_the_least_times_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bfloat16._times_as_fast(clock.work) == pytest.approx(3)
 
 
-@pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("work", ["encoder", "lstm"])
-def test_an_attempt_leaves_no_trace_and_is_made_once(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
-    threads, before, passes = torch.get_num_threads(), torch.random.get_rng_state(), list[tuple[int, bool]]()
-    compare = bfloat16._times_as_fast
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([0.5, 0.9], set()),
+        ([1.9, 1.5], {"encoder", "lstm"}),
+        ([1.9, 0.9], {"encoder"}),
+        ([bfloat16.PAYS - 0.01, bfloat16.PAYS], {"lstm"}),
+    ],
+)
+def test_what_is_clearly_faster_counts(monkeypatch: pytest.MonkeyPatch, times: list[float], expected: set[str]) -> None:
+    found = iter(times)
+    monkeypatch.setattr(bfloat16, "_times_as_fast", lambda passing: next(found))
+    assert bfloat16.faster() == expected
+
+
+def test_an_attempt_is_made_on_one_thread_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare, passes, made = bfloat16._times_as_fast, list[tuple[int, bool]](), list[Any]()
 
     def noted(passing: Callable[[], object]) -> float:
         def listened() -> object:
             passes.append((torch.get_num_threads(), torch.is_autocast_enabled("cpu")))
-            return passing()
+            made.append(passing())
+            return made[-1]
 
         return compare(listened)
 
     monkeypatch.setattr(bfloat16, "_times_as_fast", noted)
-    found = bfloat16.gain(work)
-    assert found > 0
-    assert passes == [(1, False), (1, True)] * (1 + bfloat16.ROUNDS)
-    assert bfloat16.gain(work) == found
-    assert len(passes) == 2 * (1 + bfloat16.ROUNDS)
-    assert torch.get_num_threads() == threads
+    threads, before = torch.get_num_threads(), torch.random.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        bfloat16.faster()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert passes == [(1, False), (1, True)] * (1 + bfloat16.ROUNDS) * 2
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_other_models_are_never_tried() -> None:
-    assert bfloat16.gain("other") == 1
+    states, narrow_states = made[:2]
+    assert (states.dtype, narrow_states.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.isfinite(states).all()
+    gradients = made[-1]
+    assert len(gradients) == 4
+    assert all(torch.isfinite(gradient).all() and bool(gradient.any()) for gradient in gradients)
 
 
 # Memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core import device, estimate, keys
+from distill_core import device, estimate, keys, machine, processor
+from distill_core.computing import narrow_here
 from distill_core.config import DATA_SETS, DataConfig, RunConfig, parse
 from distill_core.data.profile import Profile
 from distill_core.estimate import (
@@ -225,9 +227,9 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def has_flags(patch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
     """A processor that says so of itself, as Linux passes it on."""
-    facts = folder / "cpuinfo"
+    facts = folder / f"cpuinfo-{len(flags)}"
     facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_tile\n", encoding="utf-8")
-    patch.setattr(estimate, "CPU_FACTS", facts)
+    patch.setattr(processor, "FACTS", facts)
 
 
 UNKNOWN = ("float32", "bfloat16")
@@ -250,49 +252,75 @@ UNKNOWN = ("float32", "bfloat16")
 def test_without_a_gpu_a_processor_with_instructions_for_it_may_compute_in_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    store: Store,
     flags: str,
     work: Work,
     settings: list[str],
     expected: tuple[str, ...],
 ) -> None:
     has_flags(monkeypatch, tmp_path, flags)
-    assert precisions(load(settings=settings), work) == expected
+    assert precisions(load(settings=settings), work, store) == expected
 
 
 @pytest.mark.usefixtures("without_gpu")
+def test_what_was_tried_before_is_certain_on_the_same_kind_of_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store
+) -> None:
+    has_flags(monkeypatch, tmp_path, "amx_tile")
+    machine.keep_narrow(store, ["encoder"])
+    found = {work: precisions(RunConfig(), work, store) for work in WORKS}
+    assert found == {"encoder": ("bfloat16",), "lstm": ("float32",), "other": ("float32",)}
+    assert precisions(load(settings=["training.precision=float32"]), "encoder", store) == ("float32",)
+    has_flags(monkeypatch, tmp_path, "amx_tile avx512_bf16")
+    assert precisions(RunConfig(), "encoder", store) == UNKNOWN
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("tried", [False, True])
 @pytest.mark.parametrize("work", WORKS)
-def test_the_precision_that_this_machine_chooses_is_among_those_that_were_thought_possible(work: Work) -> None:
-    assert device.choose().precision_of(work) in precisions(RunConfig(), work)
+def test_the_precision_that_this_machine_chooses_is_among_those_that_were_thought_possible(
+    monkeypatch: pytest.MonkeyPatch, store: Store, work: Work, tried: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    compute = device.choose(faster=partial(narrow_here, store)) if tried else device.choose()
+    assert compute.precision_of(work) in (known := precisions(RunConfig(), work, store))
+    assert not tried or len(known) == 1
 
 
 @pytest.mark.usefixtures("without_gpu")
 @pytest.mark.parametrize("facts", ["", "processor: 0\nFeatures: fp asimd bf16\n", None])
 def test_a_system_that_says_nothing_of_its_processor_may_have_any(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, facts: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store, facts: str | None
 ) -> None:
     file = tmp_path / "cpuinfo"
     if facts is not None:
         file.write_text(facts, encoding="utf-8")
-    monkeypatch.setattr(estimate, "CPU_FACTS", file)
-    assert precisions(RunConfig(), "lstm") == UNKNOWN
+    monkeypatch.setattr(processor, "FACTS", file)
+    assert precisions(RunConfig(), "lstm", store) == UNKNOWN
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_a_gpu_may_compute_in_bfloat16() -> None:
-    assert precisions(RunConfig(), "other") == UNKNOWN
-    assert precisions(load(settings=["training.precision=float32"]), "other") == ("float32",)
+def test_a_gpu_may_compute_in_bfloat16(store: Store) -> None:
+    machine.keep_narrow(store, [])
+    assert precisions(RunConfig(), "other", store) == UNKNOWN
+    assert precisions(load(settings=["training.precision=float32"]), "other", store) == ("float32",)
 
 
 @pytest.mark.usefixtures("without_gpu")
 @pytest.mark.parametrize("missing", ["", "tokens", "teachers", "answers", "words", "transfer"])
-def test_a_student_can_begin_once_all_that_it_learns_from_is_there(store: Store, missing: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_student_can_begin_once_all_that_it_learns_from_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store, precision: str, missing: str
+) -> None:
+    has_flags(monkeypatch, tmp_path, "avx512_bf16")
+    machine.keep_narrow(store, ["lstm"] if precision == "bfloat16" else [])
     config = load(settings=["training.transfer=true", "student.word_vectors=teacher"])
     folder = store.data_folder
     found: dict[CacheKind, str] = {
         "tokens": keys.data_key(config, folder),
-        "teachers": keys.teacher_key(config, "float32", folder),
-        "transfer": keys.transfer_key(config, "float32", folder),
-        "words": keys.words_key(config, "float32", folder),
+        "teachers": keys.teacher_key(config, precision, folder),
+        "transfer": keys.transfer_key(config, precision, folder),
+        "words": keys.words_key(config, precision, folder),
     }
     for kind, key in found.items():
         if kind != missing:
@@ -303,17 +331,15 @@ def test_a_student_can_begin_once_all_that_it_learns_from_is_there(store: Store,
 
 
 @pytest.mark.usefixtures("with_gpu")
-@pytest.mark.parametrize("words", ["float32", "bfloat16"])
-def test_all_that_a_student_learns_from_has_to_be_of_one_precision(store: Store, words: str) -> None:
-    config = load(settings=["student.word_vectors=teacher"])
+def test_where_only_pytorch_can_tell_the_precision_a_student_needs_a_teacher_of_each(store: Store) -> None:
+    config = RunConfig()
     publish(store, "tokens", keys.data_key(config, store.data_folder))
-    publish_teacher(store, config, "bfloat16")
-    key = keys.teacher_key(config, "bfloat16", store.data_folder)
-    store.complete("teachers", key, TEACHER_LOGITS, {"logits": torch.zeros(1)})
-    publish(store, "words", keys.words_key(config, words, store.data_folder))
-    assert teaching_is_kept(config, store) is (words == "bfloat16")
-    fixed = load(settings=["student.word_vectors=teacher", "training.precision=float32"])
-    assert not teaching_is_kept(fixed, store)
+    for precision, enough in (("float32", False), ("bfloat16", True)):
+        publish_teacher(store, config, precision)
+        key = keys.teacher_key(config, precision, store.data_folder)
+        store.complete("teachers", key, TEACHER_LOGITS, {"logits": torch.zeros(1)})
+        assert teaching_is_kept(config, store) is enough
+        assert teaching_is_kept(load(settings=[f"training.precision={precision}"]), store)
 
 
 @pytest.mark.usefixtures("with_gpu")

@@ -236,6 +236,8 @@ def test_threads_that_ask_at_the_same_time_get_their_own_answers(store: Store, e
         assert answer["text"] == same["text"]
         for role in ("teacher", "student", "baseline"):  # products of a library may differ in their last digits
             assert answer[role] == pytest.approx(same[role], abs=1e-5)
+        assert answer["kl"] == pytest.approx(same["kl"], abs=1e-4)
+        assert answer["agree"] == same["agree"]
 
 
 def test_only_the_models_that_are_wanted_are_read(store: Store, encoded: EncodedDataset) -> None:

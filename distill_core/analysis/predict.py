@@ -248,7 +248,7 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 def _ready(model: nn.Module, weights: Path, reading: Reading) -> Reader:
     """A saved model as it answers: on its device, without dropout, nothing to learn."""
     model.load_state_dict(load_file(weights))
-    place = device.choose("float32").device
+    place = device.place()
     return Reader(model.eval().requires_grad_(False).to(place), reading, place)
 
 

@@ -53,13 +53,13 @@ def prepare(store: Store, configs: Sequence[RunConfig], check: Callable[[], None
 
 def job_without_run(config: RunConfig, store: Store, check: Callable[[], None]) -> Job:
     """What work needs that is no run: nobody hears its events, and nothing is kept but what it publishes."""
-    from distill_core import device
+    from distill_core.computing import compute_for
     from distill_core.control import Control
     from distill_core.job import Job
     from distill_core.teaching import prepare_data
     from distill_core.training.context import Context
 
-    compute = device.choose(config.training.precision)
+    compute = compute_for(config, store)
     context = Context(compute, emit=lambda event: None, control=Control(heed=check))
     return Job("", store, config, prepare_data(config, store, check), context)
 

@@ -27,7 +27,7 @@ from distill_core.control import What, Wish
 from distill_core.data import tables
 from distill_core.events import RunCancelled, RunInterrupted
 from distill_core.models.sizes import student_model, work_of
-from distill_core.store import CacheKind, Store
+from distill_core.store import Kept, Store
 from distill_core.sweep import joining, node
 from distill_core.sweep.board import Board
 from distill_core.sweep.node import RUN, TABLE, HomeNotSeen, Made, Order, Parcel
@@ -151,13 +151,12 @@ class RayWorkers:
     # Before a run
 
     def _order(self, run_id: str, config: RunConfig) -> Order:
-        from distill_core import device
+        from distill_core.computing import compute_for
 
-        store, home = self._store, self._store.data_folder
-        compute = device.choose(config.training.precision)
-        caches = _caches(config, compute, store) if self._away else ()
-        teacher = keys.teacher_key(config, compute.precision_of(work_of(config.teacher)), home)
-        return Order(run_id, store.home, config.to_json(), store.wish(run_id).number, teacher, caches)
+        store = self._store
+        caches = _caches(config, compute_for(config, store), store) if self._away else ()
+        outcome, wish = node.outcome_key(config, store), store.wish(run_id).number
+        return Order(run_id, store.home, config.to_json(), wish, outcome, caches)
 
     def _parcels_of(self, order: Order, config: RunConfig) -> dict[str, Any]:
         """References to all that a run needs away from home, by name; what runs share is put there once."""
@@ -228,11 +227,12 @@ class RayWorkers:
             self._store.end_run(flight.run_id, end)
 
 
-def _caches(config: RunConfig, compute: Compute, store: Store) -> tuple[tuple[CacheKind, str], ...]:
+def _caches(config: RunConfig, compute: Compute, store: Store) -> tuple[tuple[Kept, str], ...]:
     """What the home folder holds of the things that a run would else have to compute, by kind and key."""
     folder, training = store.data_folder, config.training
     teacher, student = (compute.precision_of(work_of(model)) for model in (config.teacher, student_model(config)))
-    wanted: list[tuple[CacheKind, str]] = [
+    wanted: list[tuple[Kept, str]] = [
+        ("machines", keys.machine_key()),
         ("tokens", keys.data_key(config, folder)),
         ("teachers", keys.teacher_key(config, teacher, folder)),
         ("transfer", keys.transfer_key(config, teacher, folder)),

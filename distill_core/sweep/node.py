@@ -19,11 +19,11 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from distill_core import keys
-from distill_core.config import RunConfig, parse
+from distill_core.config import RunConfig, digest, parse
 from distill_core.errors import ConfigError, DistillError, RunError
 from distill_core.events import Event, Pace, RunStarted
-from distill_core.models.sizes import work_of
-from distill_core.store import CacheKind, Store
+from distill_core.models.sizes import work_of, works_of
+from distill_core.store import Kept, Store
 
 Parcel = Mapping[str, bytes]
 """The files of a folder by their path within it."""
@@ -45,19 +45,28 @@ class Order:
     """What a node has to know of a run: its configuration as JSON, and where all else lies; never data.
 
     `wish` numbers the wish that the driver has just left in the run's folder: a node that reads the same number there
-    sees the home folder itself, and no copy of it. `teacher_key` is that of the run's teacher in the lab.
+    sees the home folder itself, and no copy of it. `outcome_key` is what the lab says it is.
     """
 
     run_id: str
     home: Path
     config: str
     wish: int
-    teacher_key: str
-    caches: tuple[tuple[CacheKind, str], ...] = ()
+    outcome_key: str
+    caches: tuple[tuple[Kept, str], ...] = ()
 
 
 class HomeNotSeen(DistillError):
     """A node does not see the home folder."""
+
+
+def outcome_key(config: RunConfig, store: Store) -> str:
+    """Hash of what decides a run's outcome besides its settings: its teacher, and how each of its models computes."""
+    from distill_core.computing import compute_for
+
+    compute = compute_for(config, store)
+    teacher = keys.teacher_key(config, compute.precision_of(work_of(config.teacher)), store.data_folder)
+    return digest([teacher, {work: compute.precision_of(work) for work in sorted(works_of(config))}])
 
 
 def work_at_home(order: Order) -> None:
@@ -169,13 +178,12 @@ def _work(order: Order, config: RunConfig, store: Store, heard: Callable[[], Non
     Raises:
         ConfigError: it would get another teacher here.
     """
-    from distill_core import device, worker
+    from distill_core import worker
 
     _warm_up()
-    precision = device.choose(config.training.precision).precision_of(work_of(config.teacher))
-    if keys.teacher_key(config, precision, store.data_folder) != order.teacher_key:
+    if outcome_key(config, store) != order.outcome_key:
         raise ConfigError(
-            f"node {platform.node()} must compute as the lab does to share its teacher, got {precision} and "
+            f"node {platform.node()} must compute as the lab does to share its teacher, got another precision, or "
             "other packages, code or files; install the same there, and try training.precision=float32"
         )
 

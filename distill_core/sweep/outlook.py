@@ -105,7 +105,7 @@ class _Alike:
     @classmethod
     def of(cls, run: RunConfig, seeds: int, store: Store) -> _Alike:
         folder, first = store.data_folder, run.training.seed
-        precisions = estimate.precisions(run, work_of(student_model(run)))
+        precisions = estimate.precisions(run, work_of(student_model(run)), store)
         kept = [
             seed
             for seed in range(first, first + seeds)

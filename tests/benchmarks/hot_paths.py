@@ -165,7 +165,7 @@ def _pieces() -> HotPath:
 def _prediction(count: int) -> HotPath:
     """Answers of an LSTM teacher and its student, as the command `predict` and the page Compare get them."""
     roles: dict[str, ModelConfig] = {"teacher": TeacherConfig(), "student": StudentConfig()}
-    data, place, limit = _data(), device.choose("float32").device, DataConfig().max_tokens
+    data, place, limit = _data(), device.place(), DataConfig().max_tokens
     reading = VocabularyReading(data.vocabulary, limit)
     readers = {role: Reader(_built(settings, place), reading, place) for role, settings in roles.items()}
     predictor = Predictor(data.label_names, data.vocabulary, limit, readers)
@@ -214,7 +214,7 @@ def measured(name: str, repeats: int) -> dict[str, Any]:
     path = PATHS[name]()
     path.action()
     seconds = statistics.median(_seconds(path.action) for _ in range(repeats)) / path.things
-    on_cpu = device.choose("float32").device.type == "cpu"
+    on_cpu = device.place().type == "cpu"
     floor = path.work.floor_seconds(_rates(path.dtype)) if path.work is not None and on_cpu else None
     return {
         "value": seconds * 1000 if path.named is None else 1 / seconds,

@@ -71,7 +71,7 @@ def _textbook_teacher(task: Task) -> nn.Module:
 
 
 def _device() -> torch.device:
-    return device.choose("float32").device
+    return device.place()
 
 
 class FallingRate:
