@@ -10,6 +10,7 @@
         transfer/<key>/     transfer.safetensors (further texts and the teacher's answers)
         words/<key>/        words.safetensors (the teacher's vectors for the vocabulary)
         baselines/<key>/    baseline.safetensors epochs.json
+        machines/<key>/     bfloat16.json (which models a kind of machine computes faster so)
         uploads/            files that people have given to the lab, named by their content
         drafts/<owner>.json the settings that a browser showed last
         data/               downloaded data sets, word vectors
