@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 import torch
 
+from distill_core import keys, machine
 from distill_core.config import RunConfig
+from distill_core.device import Compute
 from distill_core.errors import ConfigError
 from distill_core.events import Epoch, Event, RunFinished, RunStarted
+from distill_core.presets import load
 from distill_core.store import Store
-from distill_core.sweep import joining, node
+from distill_core.sweep import cluster, joining, node
 from distill_core.sweep.cells import tidy
 from distill_core.sweep.chores import prepare
 from distill_core.sweep.cluster import RayWorkers
@@ -67,6 +70,36 @@ def test_a_copy_of_the_home_folder_is_not_taken_for_it(
     with pytest.raises(ConfigError, match="must compute as the lab does to share its teacher"):
         node.work_at_home(Order(run_id, store.home, config, wish, "none"))
     assert store.status(run_id).status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("settings", "differ"),
+    [
+        (["teacher.size=XS", "student.size=S"], False),
+        (["teacher.size=S", "student.size=S"], True),
+        (["teacher.size=XS", "student.size=XL"], True),
+        (["teacher.size=S", "training.precision=float32"], False),
+    ],
+)
+def test_a_node_that_computes_one_of_a_runs_models_otherwise_would_come_to_another_outcome(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], differ: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
+    config = load("tiny", settings=settings)
+    found = set[str]()
+    for narrow in ([], ["lstm"]):
+        home = Store(tmp_path / f"node-{len(narrow)}")
+        machine.keep_narrow(home, narrow)
+        found.add(node.outcome_key(config, home))
+    assert len(found) == (2 if differ else 1)
+
+
+def test_what_was_found_out_of_a_machine_goes_to_a_node_of_the_same_kind(store: Store) -> None:
+    config, compute = load("tiny"), Compute(torch.device("cpu"), "float32")
+    assert cluster._caches(config, compute, store) == ()
+    machine.keep_narrow(store, [])
+    assert cluster._caches(config, compute, store) == (("machines", keys.machine_key()),)
 
 
 # With Ray
