@@ -143,8 +143,11 @@ async def compared(lab: Lab, watchers: Sequence[int]) -> dict[int, Pace]:
 
 
 def test_watchers_leave_the_training_its_speed(lab: Lab) -> None:
-    """What they cost is the server's work. Its part of the cores says it better than steps, which others disturb."""
+    """What a watcher costs is the server's work; steps differ by a tenth from one phase to the next without any.
+
+    So one watcher is judged by the server's part of the cores alone, and twenty, who wait for the same files, by both.
+    """
     kept = asyncio.run(compared(lab, (1, 20)))
     assert kept[1].server <= 0.05
-    assert kept[1].steps >= 0.90
+    assert kept[20].server <= 0.20
     assert kept[20].steps >= 0.80
