@@ -522,7 +522,7 @@ class Store:
                 raise
         return folder
 
-    def complete(self, kind: Kept, key: str, name: str, tensors: dict[str, Tensor]) -> None:
+    def complete(self, kind: CacheKind, key: str, name: str, tensors: dict[str, Tensor]) -> None:
         """Adds a safetensors file to something that was published before."""
         files.write_tensors(self.home / kind / key / name, tensors)
 

@@ -45,7 +45,7 @@ class Order:
     """What a node has to know of a run: its configuration as JSON, and where all else lies; never data.
 
     `wish` numbers the wish that the driver has just left in the run's folder: a node that reads the same number there
-    sees the home folder itself, and no copy of it. `outcome_key` is what the lab says it is.
+    sees the home folder itself, and no copy of it. `outcome_key` is that of the lab, as of the function of this name.
     """
 
     run_id: str
