@@ -455,8 +455,8 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         title="Precision",
-        description="Numbers used in the forward pass. Auto takes bfloat16 for models that this machine computes "
-        "faster so, else float32.",
+        description="Numbers used in the forward pass: of 32 bits, or of 16, which are coarser (bfloat16). Auto takes "
+        "bfloat16 for the models that this machine computes faster with it.",
     )
 
 
